@@ -1,0 +1,91 @@
+"""What an operator can set: environment variables `CROUPIER_…`, read once at the edge and checked there.
+
+Temporal's own connection (address, namespace, TLS, API key) is set in Temporal's standard way: `TEMPORAL_…` variables or its
+configuration file.
+"""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AnyUrl, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from settlement.limits import MAX_LANE
+from settlement.shapes import SHAPES
+
+PREFIX = "CROUPIER_"
+
+
+class InvalidSetting(Exception):
+    """A setting that is missing or wrong. The text names it and the remedy."""
+
+
+class Commitment(StrEnum):
+    """At which of Solana's commitment levels a batch counts as Confirmed."""
+
+    FINALIZED = "finalized"
+    CONFIRMED = "confirmed"
+
+
+class Settings(BaseSettings):
+    """All settings with their defaults and bounds. Durations in seconds, amounts in lamports unless the name says otherwise."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+
+    rpc_url: Annotated[AnyUrl, Field(description="the Solana JSON-RPC node")] = AnyUrl("http://127.0.0.1:8899")
+    program_id: Annotated[str | None, Field(description="address of the settlement program")] = None
+    authority_keypair: Annotated[
+        Path, Field(description="key file (solana-keygen JSON, mode 0600) of the authority; it signs and pays")
+    ] = Path("var/keys/authority.json")
+    commitment: Annotated[Commitment, Field(description="commitment level that counts as Confirmed")] = (
+        Commitment.FINALIZED
+    )
+    journal_url: Annotated[
+        str, Field(description="SQLAlchemy URL: sqlite+aiosqlite:///… or postgresql+asyncpg://…")
+    ] = "sqlite+aiosqlite:///var/journal.db"
+    circuit_keys: Annotated[Path, Field(description="directory of the proving keys")] = Path("var/circuits")
+    lanes: Annotated[int, Field(ge=1, le=MAX_LANE + 1, description="number of lanes; the same for every client")] = 1
+    window_seconds: Annotated[
+        float, Field(gt=0, le=3600, description="how old a batch's first bet may get before it is cut")
+    ] = 5.0
+    max_batch_bets: Annotated[int, Field(ge=1, le=SHAPES[-1].bets, description="bets that fill a batch")] = SHAPES[
+        -1
+    ].bets
+    max_batch_players: Annotated[
+        int, Field(ge=1, le=SHAPES[-1].players, description="distinct players that fill a batch")
+    ] = SHAPES[-1].players
+    max_batches_in_flight: Annotated[int, Field(ge=1, le=100, description="settlements a lane runs at once")] = 8
+    priority_fee_micro_lamports: Annotated[
+        int, Field(ge=0, le=10_000_000, description="price per compute unit, in millionths of a lamport")
+    ] = 1_000
+    proving_threads: Annotated[int, Field(ge=1, le=256, description="proofs that one proving worker makes at once")] = 2
+    reconcile_every_seconds: Annotated[
+        int, Field(ge=10, le=86_400, description="interval of the scheduled reconciliation")
+    ] = 300
+
+    @field_validator("journal_url")
+    @classmethod
+    def _known_database(cls, value: str) -> str:
+        if not value.startswith(("sqlite+aiosqlite:///", "postgresql+asyncpg://")):
+            raise ValueError("must start with sqlite+aiosqlite:/// or postgresql+asyncpg://")
+        return value
+
+    @field_validator("rpc_url")
+    @classmethod
+    def _http(cls, value: AnyUrl) -> AnyUrl:
+        if value.scheme not in ("http", "https"):
+            raise ValueError("must be an http:// or https:// address")
+        return value
+
+
+def load_settings() -> Settings:
+    """Settings from the environment. Raises `InvalidSetting` naming every wrong variable."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = [
+            f"{PREFIX}{'_'.join(map(str, problem['loc'])).upper()}: {problem['msg']} (it is {problem['input']!r})"
+            for problem in error.errors(include_url=False)
+        ]
+        raise InvalidSetting("; ".join(lines)) from None

@@ -1,0 +1,84 @@
+"""Everything that can go wrong, as one small hierarchy. Activities map it to application errors by type, never by text."""
+
+from typing import ClassVar
+
+
+class CroupierError(Exception):
+    """Base of all errors of the domain. `retryable`: the cause may pass by itself, so the same call may succeed later."""
+
+    retryable: ClassVar[bool] = False
+
+
+class InvalidBet(CroupierError):
+    """A bet that breaks the rules of its format."""
+
+    def __init__(self, reason: "str", detail: str, bet_id: str | None) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+        self.bet_id = bet_id
+
+
+class LaneSaturated(CroupierError):
+    """The lane's queue is full: send again later."""
+
+    retryable = True
+
+
+class IllegalTransition(CroupierError):
+    """A batch was asked to change to a status that its lifecycle does not allow from where it is."""
+
+
+class ProofRejected(CroupierError):
+    """A proof did not verify, or no proof can exist for the statement. Never leaves the prover as a result."""
+
+
+class ProvingKeyMissing(CroupierError):
+    """The prover holds no usable key for a shape."""
+
+
+class LedgerUnavailable(CroupierError):
+    """No usable answer from the RPC node. The outcome of what was asked is unknown."""
+
+    retryable = True
+
+
+class LedgerMisconfigured(CroupierError):
+    """The ledger answers, but something on it that an operator must provide is missing: program, circuit, house, authority, fees.
+
+    Mended from outside, so a batch parks on it rather than failing for good.
+    """
+
+
+class SettlementRefused(CroupierError):
+    """The program refuses the settlement as it stands; nothing moved."""
+
+
+class VaultUncovered(SettlementRefused):
+    """A player's vault cannot cover his net loss. `position` is the slot of the vault in the batch."""
+
+    def __init__(self, position: int, detail: str) -> None:
+        super().__init__(detail)
+        self.position = position
+
+
+class HouseUncovered(SettlementRefused):
+    """The house account cannot cover the players' net win: the operator must top it up."""
+
+
+class BatchNumberTaken(SettlementRefused):
+    """The chain holds a record of this lane and number with another bets root: the batch must be renumbered."""
+
+
+class AlreadySettled(CroupierError):
+    """The chain already holds this very batch (its number with its bets root): nothing is left to send, only to confirm."""
+
+
+class JournalUnavailable(CroupierError):
+    """The database did not answer, is locked, read-only or full."""
+
+    retryable = True
+
+
+class JournalConflict(CroupierError):
+    """What is to be written contradicts what the journal holds. Never overwritten; a person must look."""

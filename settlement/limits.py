@@ -1,0 +1,24 @@
+"""The bounds of the system, each with its unit and the behaviour at it.
+
+A bound that an operator may want to move is a setting (see `settings.py`); those here are fixed by a format.
+"""
+
+from typing import Final
+
+MAX_BET_ID_CHARS: Final = 64
+"""A longer id is rejected as malformed. It becomes a workflow id, a primary key and a leaf of the ids tree."""
+
+MAX_STAKE_LAMPORTS: Final = 2**63 - 1
+"""A stake outside 1…this is rejected. The program moves signed 64-bit amounts."""
+
+MAX_BATCH_STAKES_LAMPORTS: Final = 2**63 - 1
+"""A batch is cut before its stakes sum to more, so every net and the house's opposite fit a signed 64-bit amount."""
+
+MAX_BETS_PER_UPDATE: Final = 100
+"""A larger `place_bets` update is refused whole, without a trace in history."""
+
+MAX_LANE: Final = 2**16 - 1
+"""Lanes are numbered by an unsigned 16-bit integer on chain."""
+
+MAX_REJECTED_PAYLOAD_CHARS: Final = 1_000
+"""How much of a rejected payload is kept for a person to read; the rest is cut off, and said to be."""

@@ -1,0 +1,113 @@
+"""What a player or an auditor gets for a bet, and how to check it against nothing but the batch record on chain."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator
+
+from settlement import commitment
+from settlement.batches import BetRecord, Landing, Statement
+from settlement.bets import Bet, RejectionReason
+from settlement.commitment import ELEMENTS_PER_NODE, PACKS_PER_ELEMENT, FieldElement
+from settlement.shapes import Shape
+
+Hex = Annotated[
+    bytes,
+    PlainValidator(lambda value: bytes.fromhex(value) if isinstance(value, str) else value),
+    PlainSerializer(lambda value: value.hex(), return_type=str, when_used="json"),
+]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Inclusion(_Frozen):
+    """A bet's place under its batch's bets root.
+
+    `position` of `bet_count` bets; `slot`: the player's place in the batch; `ids_path`: sibling hashes of the ids tree;
+    `packs`: the packs of the field element that holds the bet; `elements`: those of its node (empty where the root hashes elements
+    directly); `nodes`: what the root hashes besides the ids digest.
+    """
+
+    shape: Shape
+    position: int
+    bet_count: int
+    slot: int
+    ids_path: tuple[Hex, ...]
+    packs: tuple[FieldElement, ...]
+    elements: tuple[FieldElement, ...]
+    nodes: tuple[FieldElement, ...]
+
+
+class Receipt(_Frozen):
+    """The end of a bet. A settled one names the batch that settled it, where it landed, and how the bet stands under its root."""
+
+    bet_id: str
+    status: Literal["settled", "rejected"]
+    bet: Bet | None = None
+    reason: RejectionReason | None = None
+    detail: str = ""
+    batch_id: str | None = None
+    lane: int | None = None
+    number: int | None = None
+    landing: Landing | None = None
+    bets_root: FieldElement | None = None
+    inclusion: Inclusion | None = None
+
+
+def inclusion_of(position: int, bets: Sequence[Bet], statement: Statement) -> Inclusion:
+    """The inclusion proof of the bet at `position` among a batch's settled `bets`."""
+    packs = [entry.pack for entry in statement.entries]
+    elements = commitment.elements_of(packs, statement.shape)
+    nodes = commitment.nodes_of(elements)
+    element = position // PACKS_PER_ELEMENT
+    first_pack, first_element = element * PACKS_PER_ELEMENT, element // ELEMENTS_PER_NODE * ELEMENTS_PER_NODE
+    in_nodes = len(elements) > ELEMENTS_PER_NODE
+    return Inclusion(
+        shape=statement.shape,
+        position=position,
+        bet_count=len(bets),
+        slot=statement.entries[position].slot,
+        ids_path=tuple(commitment.ids_path(commitment.ids_tree([bet.digest for bet in bets]), position)),
+        packs=tuple(packs[first_pack : first_pack + PACKS_PER_ELEMENT]),
+        elements=tuple(elements[first_element : first_element + ELEMENTS_PER_NODE]) if in_nodes else (),
+        nodes=tuple(nodes),
+    )
+
+
+def root_from(bet: Bet, inclusion: Inclusion) -> int:
+    """The bets root that `inclusion` claims for `bet`; to be compared with the batch record on chain.
+
+    Raises `ValueError` if the inclusion contradicts the bet or itself.
+    """
+    element = inclusion.position // PACKS_PER_ELEMENT
+    pack = commitment.Entry(
+        stake=bet.stake, guess=int(bet.guess == "heads"), outcome=int(bet.outcome == "heads"), slot=inclusion.slot
+    ).pack
+    if inclusion.packs[inclusion.position % PACKS_PER_ELEMENT] != pack:
+        raise ValueError("the bet is not what the inclusion's packs hold at its position")
+    value = sum(part << commitment.PACK_BITS * i for i, part in enumerate(inclusion.packs))
+    siblings, index = (
+        (inclusion.elements, element % ELEMENTS_PER_NODE) if inclusion.elements else (inclusion.nodes, element)
+    )
+    if siblings[index] != value:
+        raise ValueError("the packs are not the element that the node holds")
+    if inclusion.elements and inclusion.nodes[element // ELEMENTS_PER_NODE] != commitment.poseidon(inclusion.elements):
+        raise ValueError("the elements are not the node that the root holds")
+    ids_root = commitment.ids_root_from_path(bet.digest, inclusion.position, inclusion.bet_count, inclusion.ids_path)
+    digest = commitment.ids_digest_from_root(ids_root, inclusion.bet_count)
+    return commitment.poseidon([digest, *inclusion.nodes])
+
+
+def rejected_receipt(record: BetRecord) -> Receipt:
+    """The receipt of a bet that was refused in its batch."""
+    return Receipt(
+        bet_id=record.bet.bet_id,
+        status="rejected",
+        bet=record.bet,
+        reason=record.reason,
+        detail=record.detail,
+        batch_id=record.batch_id,
+        lane=record.lane,
+    )
