@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
+from dotenv import load_dotenv
 from pydantic import AnyUrl, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -15,6 +16,8 @@ from settlement.limits import MAX_LANE
 from settlement.shapes import SHAPES
 
 PREFIX = "CROUPIER_"
+STACK_ENV = Path("var/stack.env")
+"""Where the embedded stack says how to reach it, as long as it runs."""
 
 
 class InvalidSetting(Exception):
@@ -38,6 +41,9 @@ class Settings(BaseSettings):
     authority_keypair: Annotated[
         Path, Field(description="key file (solana-keygen JSON, mode 0600) of the authority; it signs and pays")
     ] = Path("var/keys/authority.json")
+    program_keypair: Annotated[Path, Field(description="key file of the program's address; for deployment only")] = (
+        Path("var/keys/program.json")
+    )
     commitment: Annotated[Commitment, Field(description="commitment level that counts as Confirmed")] = (
         Commitment.FINALIZED
     )
@@ -80,12 +86,14 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """Settings from the environment. Raises `InvalidSetting` naming every wrong variable."""
+    """Settings from the environment, completed from `STACK_ENV`. Raises `InvalidSetting` naming every wrong variable."""
+    load_dotenv(STACK_ENV, override=False)
     try:
         return Settings()
     except ValidationError as error:
+        # A value is never shown: a journal's URL holds its password.
         lines = [
-            f"{PREFIX}{'_'.join(map(str, problem['loc'])).upper()}: {problem['msg']} (it is {problem['input']!r})"
-            for problem in error.errors(include_url=False)
+            f"{PREFIX}{'_'.join(map(str, problem['loc'])).upper()}: {problem['msg']}"
+            for problem in error.errors(include_url=False, include_input=False)
         ]
         raise InvalidSetting("; ".join(lines)) from None

@@ -62,17 +62,11 @@ class DuplicateBet(_Frozen):
 
 
 class Claim(_Frozen):
-    """Asks the journal to give `bets`, in order, to one batch and to number it.
-
-    `refused`: bets that are recorded as rejected at once. `number_above`: the highest number the chain has seen on the lane.
-    `transition`: the batch's first, to Pending.
-    """
+    """Asks the journal to give `bets`, in order, to one batch and to number it. `transition`: to Pending."""
 
     batch_id: str
     lane: int
     bets: tuple[Bet, ...]
-    refused: tuple[RefusedBet, ...]
-    number_above: int
     transition: Transition
 
 
@@ -245,3 +239,8 @@ class BatchSummary(_Frozen):
     bets_root: FieldElement | None
     proof_milliseconds: int | None
     landing: Landing | None
+
+    @property
+    def under_way(self) -> bool:
+        """Whether its workflow is still bringing it onto the chain."""
+        return self.status in (BatchStatus.PENDING, BatchStatus.PROVING, BatchStatus.PROVED, BatchStatus.SUBMITTED)

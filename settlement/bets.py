@@ -1,6 +1,7 @@
 """A bet as clients send it, the rules that it must keep, and the digest that says when two bets are the same."""
 
 import hashlib
+import re
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
@@ -20,6 +21,7 @@ from settlement.errors import InvalidBet
 from settlement.limits import MAX_BET_ID_CHARS, MAX_REJECTED_PAYLOAD_CHARS, MAX_STAKE_LAMPORTS
 
 PLAYER_KEY_BYTES: Final = 32
+RFC3339_START: Final = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:")
 BET_DIGEST_DOMAIN: Final = b"croupier/bet/1"
 
 
@@ -46,14 +48,15 @@ def _player_key(value: str) -> str:
 
 
 def _written_time(value: object) -> object:
-    if not isinstance(value, str | datetime | None):
+    if not isinstance(value, datetime) and not (isinstance(value, str) and RFC3339_START.match(value)):
         raise ValueError("must be an RFC 3339 time with its offset, like 2026-01-31T12:00:00Z")
     return value
 
 
-BetId = Annotated[str, Field(pattern=rf"^[A-Za-z0-9][A-Za-z0-9._:-]{{0,{MAX_BET_ID_CHARS - 1}}}\Z")]
+BetId = Annotated[str, Field(pattern=rf"^[A-Za-z0-9][A-Za-z0-9._:-]{{0,{MAX_BET_ID_CHARS - 1}}}$")]
 PlayerKey = Annotated[str, Field(min_length=32, max_length=44), AfterValidator(_player_key)]
 Stake = Annotated[int, Field(ge=1, le=MAX_STAKE_LAMPORTS)]
+WrittenTime = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_written_time)]
 Side = Literal["heads", "tails"]
 
 
@@ -67,7 +70,7 @@ class Bet(BaseModel):
     stake: Stake
     guess: Side
     outcome: Side
-    placed_at: Annotated[AwareDatetime | None, BeforeValidator(_written_time), Field(strict=False)] = None
+    placed_at: WrittenTime | None = None
 
     @property
     def delta(self) -> int:
@@ -123,7 +126,7 @@ def parse_bet(payload: object) -> Bet:
         raise InvalidBet(
             reason,
             excerpt(detail),
-            stated_id[:MAX_BET_ID_CHARS] if isinstance(stated_id, str) else None,
+            excerpt(stated_id[:MAX_BET_ID_CHARS]) if isinstance(stated_id, str) else None,
         ) from None
 
 

@@ -144,10 +144,12 @@ def ids_digest(leaves: Sequence[bytes]) -> int:
 def elements_of(packs: Sequence[int], shape: Shape) -> list[int]:
     """Packs, three to a field element, padded with empty places to the shape's ⌈bets/3⌉ elements."""
     padded = [*packs, *[0] * (shape.bets - len(packs))]
-    return [
-        sum(pack << PACK_BITS * i for i, pack in enumerate(padded[start : start + PACKS_PER_ELEMENT]))
-        for start in range(0, shape.bets, PACKS_PER_ELEMENT)
-    ]
+    return _packed(padded, PACKS_PER_ELEMENT, PACK_BITS)
+
+
+def vault_elements(vault_indices: Sequence[int], shape: Shape) -> list[int]:
+    """Vault indices, seven to a field element, padded with zeros (empty slots) to the shape's ⌈players/7⌉ elements."""
+    return _packed([*vault_indices, *[0] * (shape.players - len(vault_indices))], VAULTS_PER_ELEMENT, VAULT_INDEX_BITS)
 
 
 def nodes_of(elements: Sequence[int]) -> list[int]:
@@ -173,7 +175,7 @@ def public_input(batch_identity: int, root: int, slots: Sequence[Slot], shape: S
     house = -sum(slot.net for slot in padded)
     if any(not -NET_OFFSET <= amount < NET_OFFSET for amount in (house, *(slot.net for slot in padded))):
         raise ValueError("an amount does not fit in 64 signed bits")
-    vaults = _packed([slot.vault_index for slot in padded], VAULTS_PER_ELEMENT, VAULT_INDEX_BITS)
+    vaults = vault_elements([slot.vault_index for slot in slots], shape)
     nets = _packed([slot.net + NET_OFFSET for slot in padded], NETS_PER_ELEMENT, NET_BITS)
     inputs = [batch_identity, root, house + NET_OFFSET, *vaults, *nets]
     digest = poseidon(inputs[:POSEIDON_MAX_INPUTS])

@@ -22,7 +22,8 @@ from settlement.batches import (
     Vault,
     Verdict,
 )
-from settlement.bets import Rejection
+from settlement.bets import Bet, Rejection
+from settlement.intake import BetOutcome
 from settlement.lifecycle import Transition
 from settlement.reconciliation import ReconciliationReport
 
@@ -75,6 +76,14 @@ class Ledger(Protocol):
 
         Raises `BatchNumberTaken`, `VaultUncovered`, `HouseUncovered` or `SettlementRefused` only if no attempt can land any more.
         """
+        ...
+
+
+class Intake(Protocol):
+    """The way to a lane's Batcher."""
+
+    async def place(self, bet: Bet, *, tracked: bool) -> BetOutcome:
+        """Puts one bet into its lane's queue, starting the Batcher if need be. Raises `LaneSaturated`."""
         ...
 
 
@@ -131,10 +140,6 @@ class Journal(Protocol):
 
     async def players_waiting(self, lane: int, before_number: int, players: Sequence[str]) -> list[str]:
         """Those of `players` with claimed bets in a batch of the lane numbered below `before_number` that is not Confirmed."""
-        ...
-
-    async def settled_net_by_player(self, lane: int) -> dict[str, int]:
-        """Sum of settled bets' deltas, in lamports, computed from the bets themselves."""
         ...
 
     async def record_reconciliation(self, report: ReconciliationReport) -> None: ...

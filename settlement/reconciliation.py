@@ -1,19 +1,25 @@
 """What a comparison of journal and chain finds. The chain is the truth, the journal is the record."""
 
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
+
+from settlement.batches import BatchSummary, BetRecord, BetStatus, Movement, OnChainBatch, statement_for
+from settlement.netting import house_delta, net_by_player
 
 
 class FindingKind(StrEnum):
     """How journal and chain can differ."""
 
     NOT_ON_CHAIN = "not_on_chain"
+    NOT_IN_JOURNAL = "not_in_journal"
+    SETTLED_UNRECORDED = "settled_unrecorded"
+    TRANSACTION_UNKNOWN = "transaction_unknown"
+    TRANSACTION_DIFFERS = "transaction_differs"
     ROOT_DIFFERS = "root_differs"
     COUNTS_DIFFER = "counts_differ"
     HOUSE_DELTA_DIFFERS = "house_delta_differs"
-    SIGNATURE_DIFFERS = "signature_differs"
-    CHAIN_ONLY = "chain_only"
     BALANCE_DIFFERS = "balance_differs"
     JOURNAL_INCONSISTENT = "journal_inconsistent"
 
@@ -30,10 +36,7 @@ class Finding(BaseModel):
 
 
 class ReconciliationReport(BaseModel):
-    """One run over one lane. `agreed` only if every batch and balance was compared and nothing differs.
-
-    `open_batches`: how many of the journal's batches are not final yet and so were left out of the comparison.
-    """
+    """One run over one lane. `open_batches`: how many of the journal's batches are not final yet and so were not compared."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -47,5 +50,96 @@ class ReconciliationReport(BaseModel):
 
     @property
     def agreed(self) -> bool:
-        """Whether journal and chain tell the same."""
+        """Whether journal and chain tell the same wherever they were compared."""
         return not self.findings
+
+
+class SettledBatch(BaseModel):
+    """Both sides of a batch that the journal calls Confirmed.
+
+    `record`, `movement`: what the chain holds, or None; `vault_indices`: by player, from the chain.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    summary: BatchSummary
+    bets: tuple[BetRecord, ...]
+    record: OnChainBatch | None
+    movement: Movement | None
+    vault_indices: Mapping[str, int]
+
+
+def compare_batch(batch: SettledBatch) -> Iterator[Finding]:
+    """Differences between the journal's batch, recomputed from its bets, and the chain's."""
+    summary, record, movement = batch.summary, batch.record, batch.movement
+
+    def finding(kind: FindingKind, journal: object, chain: object, subject: str = summary.batch_id) -> Finding:
+        return Finding(kind=kind, subject=subject, journal=str(journal), chain=str(chain))
+
+    bets = [record.bet for record in batch.bets if record.status is BetStatus.SETTLED]
+    claimed = sum(record.status is BetStatus.CLAIMED for record in batch.bets)
+    if claimed:
+        yield finding(FindingKind.JOURNAL_INCONSISTENT, f"Confirmed, with {claimed} bets still claimed", "-")
+    without_vault = sorted({bet.player for bet in bets} - batch.vault_indices.keys())
+    if without_vault or not bets:
+        yield finding(FindingKind.JOURNAL_INCONSISTENT, f"{len(bets)} bets", f"no vault for {without_vault}")
+        return
+    if record is None:
+        yield finding(FindingKind.NOT_ON_CHAIN, f"Confirmed as number {summary.number}", "no record of that number")
+        return
+
+    statement = statement_for(summary.lane, summary.number, bets, dict(batch.vault_indices))
+    roots = {f"{root:064x}" for root in (statement.bets_root, summary.bets_root) if root is not None}
+    if roots != {f"{record.bets_root:064x}"}:
+        yield finding(FindingKind.ROOT_DIFFERS, " / ".join(sorted(roots)), f"{record.bets_root:064x}")
+    journal_counts = (len(bets), len(statement.slots))
+    if journal_counts != (record.bet_count, record.player_count):
+        yield finding(FindingKind.COUNTS_DIFFER, journal_counts, (record.bet_count, record.player_count))
+    nets = net_by_player(bets)
+    if house_delta(nets.values()) != record.house_delta:
+        yield finding(FindingKind.HOUSE_DELTA_DIFFERS, house_delta(nets.values()), record.house_delta)
+
+    signature = summary.landing.signature if summary.landing else "none"
+    if movement is None:
+        yield finding(FindingKind.TRANSACTION_UNKNOWN, signature, "no finalized transaction of that signature")
+        return
+    if not movement.succeeded or summary.landing is None or movement.slot != summary.landing.slot:
+        outcome = "succeeded" if movement.succeeded else "failed"
+        yield finding(FindingKind.TRANSACTION_DIFFERS, summary.landing, f"{outcome} in slot {movement.slot}")
+    if movement.house_delta != house_delta(nets.values()):
+        yield finding(FindingKind.BALANCE_DIFFERS, house_delta(nets.values()), movement.house_delta, "house")
+    for player in sorted(nets.keys() | movement.net_by_player.keys()):
+        journal_net, chain_net = nets.get(player, 0), movement.net_by_player.get(player, 0)
+        if journal_net != chain_net:
+            yield finding(FindingKind.BALANCE_DIFFERS, journal_net, chain_net, f"{player} in {summary.batch_id}")
+
+
+def compare_open_batch(
+    summary: BatchSummary, bets: tuple[BetRecord, ...], record: OnChainBatch | None
+) -> Iterator[Finding]:
+    """Differences about a batch that the journal does not call Confirmed. One that is on its way is none."""
+    settled = sum(bet.status is BetStatus.SETTLED for bet in bets)
+    if settled:
+        yield Finding(
+            kind=FindingKind.JOURNAL_INCONSISTENT,
+            subject=summary.batch_id,
+            journal=f"{summary.status}, with {settled} bets settled",
+            chain="-",
+        )
+    if record is not None and not summary.under_way:
+        yield Finding(
+            kind=FindingKind.SETTLED_UNRECORDED,
+            subject=summary.batch_id,
+            journal=f"{summary.status} as number {summary.number}",
+            chain=f"a record with root {record.bets_root:064x}",
+        )
+
+
+def not_in_journal(record: OnChainBatch) -> Finding:
+    """A batch that only the chain knows."""
+    return Finding(
+        kind=FindingKind.NOT_IN_JOURNAL,
+        subject=f"lane {record.lane}, number {record.number}",
+        journal="no batch of that number",
+        chain=f"{record.bet_count} bets, root {record.bets_root:064x}",
+    )

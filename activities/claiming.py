@@ -1,0 +1,183 @@
+"""Claims a batch: its bets in the journal, its number, its players' cover on chain, and the statement to prove."""
+
+from collections.abc import Mapping, Sequence
+
+from pydantic import BaseModel, ConfigDict
+from temporalio import activity
+
+from activities.errors import application_errors
+from activities.recording import transition
+from settlement.batches import (
+    Claim,
+    ClaimedBatch,
+    DuplicateBet,
+    RefusedBet,
+    Standing,
+    Statement,
+    Vault,
+    statement_for,
+)
+from settlement.bets import Bet, Rejection, RejectionReason
+from settlement.errors import BatchNumberTaken, SettlementRefused
+from settlement.lifecycle import BatchStatus
+from settlement.netting import losses_to_drop, net_by_player
+from settlement.ports import Journal, Ledger
+
+
+class ClaimRequest(BaseModel):
+    """Which batch to claim.
+
+    `pending_sequence` and `proving_sequence`: numbers of the transitions to Pending and Proving.
+    `pending_detail`: why it is Pending (again). `taken`: a number of this batch that the chain turned out to have given away.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    batch_id: str
+    lane: int
+    bets: tuple[Bet, ...]
+    pending_sequence: int
+    pending_detail: str
+    proving_sequence: int
+    taken: int | None
+
+
+class ClaimOutcome(BaseModel):
+    """What stands after a claim.
+
+    `settling`: how many bets are left to settle. With a `statement` the batch is Proving. Without one, either something that may
+    still cover a loss must become final first (`waiting_for` says what, for people), or no bet is left to settle.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    number: int
+    settling: int
+    refused: tuple[RefusedBet, ...]
+    duplicates: tuple[DuplicateBet, ...]
+    statement: Statement | None = None
+    waiting_for: str = ""
+
+
+class Claiming:
+    """Activities that decide, with journal and chain, which bets a batch settles."""
+
+    def __init__(self, journal: Journal, ledger: Ledger) -> None:
+        self._journal = journal
+        self._ledger = ledger
+
+    @activity.defn
+    async def claim_batch(self, request: ClaimRequest) -> ClaimOutcome:
+        """Claims the batch, or brings an earlier claim of it up to date with what journal and chain say now.
+
+        Idempotent: the journal answers a repeated claim from what it holds, and a bet is ejected only when nothing that would
+        settle it can land any more.
+        """
+        with application_errors():
+            batch = await self._journal.claim(
+                Claim(
+                    batch_id=request.batch_id,
+                    lane=request.lane,
+                    bets=request.bets,
+                    transition=transition(request.pending_sequence, BatchStatus.PENDING, request.pending_detail),
+                )
+            )
+            house = await self._ledger.house(request.lane)
+            if request.taken is not None:
+                batch = await self._renumber(batch, request.taken, house.highest_batch)
+            vaults = await self._ledger.vaults(request.lane, sorted({bet.player for bet in batch.bets}))
+            batch = await self._eject(batch, [_without_vault(bet) for bet in batch.bets if bet.player not in vaults])
+
+            uncovered = _uncovered(batch.bets, vaults)
+            if uncovered or batch.number <= house.highest_batch:
+                waiting = await self._journal.players_waiting(batch.lane, batch.number, sorted(uncovered))
+                if waiting:
+                    return _outcome(batch, waiting_for=f"earlier batches of {', '.join(waiting)} to become final")
+                try:
+                    standing = await self._standing(batch, vaults)
+                except BatchNumberTaken:
+                    batch = await self._renumber(batch, batch.number, house.highest_batch)
+                    standing = Standing.NONE_LIVE
+                if uncovered and standing is Standing.PENDING:
+                    return _outcome(batch, waiting_for="its signed attempts to land or to expire")
+                if standing is Standing.NONE_LIVE:
+                    batch = await self._eject(batch, [bet for bets in uncovered.values() for bet in bets])
+
+            if not batch.bets:
+                return _outcome(batch)
+            await self._journal.record_transition(
+                batch.batch_id, transition(request.proving_sequence, BatchStatus.PROVING)
+            )
+            return _outcome(batch, statement=_statement(batch, vaults))
+
+    @activity.defn
+    async def record_rejections(self, rejections: list[Rejection]) -> None:
+        """Keeps what was refused at a lane's door."""
+        with application_errors():
+            await self._journal.record_rejections(rejections)
+
+    async def _renumber(self, batch: ClaimedBatch, taken: int, above: int) -> ClaimedBatch:
+        number = await self._journal.renumber(batch.batch_id, taken, above)
+        return batch.model_copy(update={"number": number})
+
+    async def _eject(self, batch: ClaimedBatch, refused: Sequence[RefusedBet]) -> ClaimedBatch:
+        if not refused:
+            return batch
+        await self._journal.eject(batch.batch_id, refused)
+        ejected = {bet.bet_id for bet in refused}
+        return batch.model_copy(
+            update={
+                "bets": tuple(bet for bet in batch.bets if bet.bet_id not in ejected),
+                "refused": (*batch.refused, *refused),
+            }
+        )
+
+    async def _standing(self, batch: ClaimedBatch, vaults: Mapping[str, Vault]) -> Standing:
+        """Whether an earlier run of this batch has settled it, or may still: the journal may be older than the chain."""
+        if not batch.bets:
+            return Standing.NONE_LIVE
+        attempts = await self._journal.attempts(batch.batch_id)
+        try:
+            return (await self._ledger.judge(_statement(batch, vaults), attempts)).standing
+        except BatchNumberTaken:
+            raise
+        except SettlementRefused:
+            return Standing.NONE_LIVE
+
+
+def _statement(batch: ClaimedBatch, vaults: Mapping[str, Vault]) -> Statement:
+    return statement_for(batch.lane, batch.number, batch.bets, {p: vault.index for p, vault in vaults.items()})
+
+
+def _outcome(batch: ClaimedBatch, statement: Statement | None = None, waiting_for: str = "") -> ClaimOutcome:
+    return ClaimOutcome(
+        number=batch.number,
+        settling=len(batch.bets),
+        refused=batch.refused,
+        duplicates=batch.duplicates,
+        statement=statement,
+        waiting_for=waiting_for,
+    )
+
+
+def _without_vault(bet: Bet) -> RefusedBet:
+    return RefusedBet(
+        bet_id=bet.bet_id, reason=RejectionReason.NO_VAULT, detail=f"player {bet.player} has no vault on this lane"
+    )
+
+
+def _uncovered(bets: Sequence[Bet], vaults: Mapping[str, Vault]) -> dict[str, list[RefusedBet]]:
+    """For each player whose vault cannot cover his net, the bets to refuse."""
+    uncovered: dict[str, list[RefusedBet]] = {}
+    for player, net in net_by_player(bets).items():
+        available = vaults[player].available
+        if available + net < 0:
+            uncovered[player] = [
+                RefusedBet(
+                    bet_id=bet.bet_id,
+                    reason=RejectionReason.UNCOVERED,
+                    detail=f"a loss of {bet.stake} lamports is not covered: the vault of {player} holds {available}",
+                )
+                for bet in losses_to_drop([bet for bet in bets if bet.player == player], available)
+            ]
+    return uncovered

@@ -1,0 +1,28 @@
+"""Keeps a long activity's heartbeat going, so that a killed worker is noticed within the heartbeat time-out."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from temporalio import activity
+
+HEARTBEATS_PER_TIMEOUT = 3
+
+
+@asynccontextmanager
+async def heartbeating() -> AsyncGenerator[None]:
+    """Heartbeats while the block runs, several times per the activity's heartbeat time-out."""
+    timeout = activity.info().heartbeat_timeout
+    assert timeout, "an activity that heartbeats needs a heartbeat time-out"
+    beating = asyncio.create_task(_beat(timeout / HEARTBEATS_PER_TIMEOUT))
+    try:
+        yield
+    finally:
+        beating.cancel()
+
+
+async def _beat(interval: timedelta) -> None:
+    while True:
+        activity.heartbeat()
+        await asyncio.sleep(interval.total_seconds())

@@ -1,0 +1,105 @@
+"""Holds the journal against the chain, batch by batch and player by player."""
+
+from datetime import UTC, datetime
+from typing import Final
+
+import structlog
+from pydantic import BaseModel, ConfigDict
+from temporalio import activity
+
+from activities.errors import application_errors
+from activities.heartbeats import heartbeating
+from settlement.batches import BatchSummary, BetRecord, BetStatus, OnChainBatch
+from settlement.lifecycle import BatchStatus
+from settlement.ports import Journal, Ledger
+from settlement.reconciliation import (
+    Finding,
+    ReconciliationReport,
+    SettledBatch,
+    compare_batch,
+    compare_open_batch,
+    not_in_journal,
+)
+
+BATCHES_PER_PAGE: Final = 100
+
+logger = structlog.get_logger(__name__)
+
+
+class ReconcileRequest(BaseModel):
+    """Which lane to compare. `run_id` names the run, so that a repeated try writes one report."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run_id: str
+    lane: int
+
+
+class Reconciling:
+    """Activities that compare, and write down what they found. They change neither bets nor batches."""
+
+    def __init__(self, journal: Journal, ledger: Ledger) -> None:
+        self._journal = journal
+        self._ledger = ledger
+
+    @activity.defn
+    async def reconcile_lane(self, request: ReconcileRequest) -> ReconciliationReport:
+        """Compares every batch of the lane with its signature and record on chain, and the nets with what really moved."""
+        with application_errors():
+            async with heartbeating():
+                report = await self._compare(request)
+            await self._journal.record_reconciliation(report)
+        for finding in report.findings:
+            logger.error("reconciliation_finding", lane=request.lane, **finding.model_dump(mode="json"))
+        return report
+
+    async def _compare(self, request: ReconcileRequest) -> ReconciliationReport:
+        records = {record.number: record for record in await self._ledger.batch_records(request.lane)}
+        findings: list[Finding] = []
+        players: set[str] = set()
+        compared, still_open, after = 0, 0, 0
+        while page := await self._journal.batches(request.lane, after, BATCHES_PER_PAGE):
+            for summary in page:
+                after = summary.number
+                record = records.pop(summary.number, None)
+                bets = tuple(await self._journal.bets_of(summary.batch_id))
+                if summary.status is BatchStatus.CONFIRMED:
+                    compared += 1
+                    players |= {bet.bet.player for bet in bets if bet.status is BetStatus.SETTLED}
+                    findings += compare_batch(await self._both_sides(summary, bets, record))
+                elif differences := list(compare_open_batch(summary, bets, record)):
+                    # It may have been confirmed between the reads; then the next run compares it.
+                    now = await self._journal.batch(summary.batch_id)
+                    if now is not None and now.status is not BatchStatus.CONFIRMED:
+                        findings += differences
+                    still_open += 1
+                else:
+                    still_open += 1
+        findings += [not_in_journal(record) for record in records.values()]
+        return ReconciliationReport(
+            run_id=request.run_id,
+            lane=request.lane,
+            at=datetime.now(UTC),
+            batches_compared=compared,
+            players_compared=len(players),
+            open_batches=still_open,
+            findings=tuple(findings),
+        )
+
+    async def _both_sides(
+        self, summary: BatchSummary, bets: tuple[BetRecord, ...], record: OnChainBatch | None
+    ) -> SettledBatch:
+        players = sorted({bet.bet.player for bet in bets if bet.status is BetStatus.SETTLED})
+        # A batch confirmed after the records were read is looked up by itself.
+        record = record or await self._ledger.batch_record(summary.lane, summary.number)
+        movement = None
+        if summary.landing is not None:
+            movement = await self._ledger.movement(summary.landing.signature, summary.lane, players)
+        vaults = await self._ledger.vaults(summary.lane, players)
+        return SettledBatch(
+            summary=summary,
+            bets=bets,
+            record=record,
+            movement=movement,
+            vault_indices={player: vault.index for player, vault in vaults.items()},
+        )

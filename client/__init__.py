@@ -1,0 +1,1 @@
+"""What speaks to Temporal on behalf of those who place bets: the connection, and the way to a lane's Batcher."""

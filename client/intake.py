@@ -1,0 +1,107 @@
+"""The doors of a lane, seen from outside: starts the Batcher where it is missing, and turns its refusals into domain errors."""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from settlement.bets import Bet, lane_of
+from settlement.errors import LaneSaturated
+from settlement.intake import BetOutcome
+from settlement.receipts import Receipt
+from workflows import names
+from workflows.batcher import Batcher, BatcherInput, BatcherSettings, BatcherStatus
+from workflows.bet import BetWorkflow
+
+Result = TypeVar("Result")
+
+
+class TemporalIntake:
+    """Fulfils `settlement.ports.Intake`, and gives clients the other doors too."""
+
+    def __init__(self, client: Client, settings: BatcherSettings) -> None:
+        self._client = client
+        self._settings = settings
+
+    async def ensure_batcher(self, lane: int) -> None:
+        """Starts the lane's Batcher if none runs, and gives it the current settings either way."""
+        await self._client.start_workflow(
+            Batcher.run,
+            BatcherInput(lane=lane, settings=self._settings),
+            id=names.batcher_id(lane),
+            task_queue=names.SETTLEMENT_QUEUE,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+            start_signal="configure",
+            start_signal_args=[self._settings],
+            static_summary=f"lane {lane}",
+        )
+
+    async def status(self, lane: int) -> BatcherStatus:
+        """What the lane's Batcher holds now."""
+        return await self._batcher(lane).query(Batcher.status)
+
+    async def place(self, bet: Bet, *, tracked: bool) -> BetOutcome:
+        """Places one bet by update. Raises `LaneSaturated`."""
+        lane = lane_of(bet.player, self._settings.lanes)
+        if tracked:
+            return await self._update(lane, names.PLACE_TRACKED_BET, bet, BetOutcome)
+        return (await self.place_many(lane, [bet]))[0]
+
+    async def place_many(self, lane: int, bets: Sequence[Any]) -> list[BetOutcome]:
+        """Places up to `MAX_BETS_PER_UPDATE` bets, as JSON values, by one update. Raises `LaneSaturated`."""
+        return await self._update(lane, names.PLACE_BETS, list(bets), list[BetOutcome])
+
+    async def signal(self, lane: int, bet: Any) -> None:
+        """Sends anything as a bet by signal. What comes of it stands in the journal."""
+        await self._batcher(lane).signal(Batcher.place_bet, bet)
+
+    async def track(self, bet: Bet) -> WorkflowHandle[Any, Receipt]:
+        """Places a bet by a workflow of its own, whose result is the receipt.
+
+        If that workflow exists already, the bet goes through the fast door as well, which tells the same bet from another one
+        with its id and records a conflict.
+        """
+        workflow_id = names.bet_workflow_id(bet.bet_id)
+        try:
+            return await self._client.start_workflow(
+                names.BET_WORKFLOW,
+                bet,
+                result_type=Receipt,
+                id=workflow_id,
+                task_queue=names.SETTLEMENT_QUEUE,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                static_summary=f"{bet.player}: {bet.stake} lamports",
+            )
+        except WorkflowAlreadyStartedError:
+            await self.place(bet, tracked=False)
+            return self._client.get_workflow_handle_for(BetWorkflow.run, workflow_id)
+
+    def _batcher(self, lane: int) -> WorkflowHandle[Batcher, None]:
+        return self._client.get_workflow_handle_for(Batcher.run, names.batcher_id(lane))
+
+    async def _update(self, lane: int, door: str, argument: Any, result: type[Result]) -> Result:
+        try:
+            try:
+                return await self._execute_update(lane, door, argument, result)
+            except RPCError as error:
+                if error.status is not RPCStatusCode.NOT_FOUND:
+                    raise
+                await self.ensure_batcher(lane)
+                return await self._execute_update(lane, door, argument, result)
+        except WorkflowUpdateFailedError as error:
+            if isinstance(error.cause, ApplicationError) and error.cause.type == LaneSaturated.__name__:
+                raise LaneSaturated(error.cause.message) from error
+            raise
+        except RPCError as error:
+            if error.status is RPCStatusCode.RESOURCE_EXHAUSTED:
+                raise LaneSaturated(f"lane {lane} has too many updates in flight: send again later") from error
+            raise
+
+    async def _execute_update(self, lane: int, door: str, argument: Any, result: type[Result]) -> Result:
+        return await self._batcher(lane).execute_update(  # pyright: ignore[reportUnknownMemberType] - generic in the SDK
+            door, argument, result_type=result
+        )

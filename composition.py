@@ -1,0 +1,64 @@
+"""The composition root: settings → adapters. The only module that knows which adapter stands behind which port."""
+
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from solders.pubkey import Pubkey
+
+from journal.adapter import SqlJournal
+from ledger.adapter import SolanaLedger
+from ledger.keys import load_keypair
+from ledger.rpc import RpcClient
+from prover.groth16 import Groth16Prover
+from settings import InvalidSetting, Settings
+from workflows.batcher import BatcherSettings
+
+
+def program_id(settings: Settings) -> Pubkey:
+    """The settlement program's address. Raises `InvalidSetting` if none is set or it is no address."""
+    if settings.program_id is None:
+        raise InvalidSetting(
+            "CROUPIER_PROGRAM_ID is not set: it is the address that `python starter.py provision` prints"
+        )
+    try:
+        return Pubkey.from_string(settings.program_id)
+    except ValueError:
+        raise InvalidSetting(f"CROUPIER_PROGRAM_ID is no address: {settings.program_id!r}") from None
+
+
+def open_journal(settings: Settings) -> AbstractAsyncContextManager[SqlJournal]:
+    """The journal that the settings name."""
+    return SqlJournal.open(settings.journal_url)
+
+
+@asynccontextmanager
+async def open_ledger(settings: Settings) -> AsyncGenerator[SolanaLedger]:
+    """The ledger that the settings name, checked: the node answers, the program is there and obeys our key."""
+    program, authority = program_id(settings), load_keypair(settings.authority_keypair)
+    async with SolanaLedger(
+        RpcClient(str(settings.rpc_url)),
+        program,
+        authority,
+        commitment=settings.commitment.value,
+        priority_fee_micro_lamports=settings.priority_fee_micro_lamports,
+    ) as ledger:
+        await ledger.check()
+        yield ledger
+
+
+async def load_prover(settings: Settings) -> Groth16Prover:
+    """The prover with its keys in memory."""
+    prover = Groth16Prover(settings.circuit_keys, threads=settings.proving_threads)
+    await prover.load()
+    return prover
+
+
+def batcher_settings(settings: Settings) -> BatcherSettings:
+    """What a lane's Batcher needs to know."""
+    return BatcherSettings(
+        lanes=settings.lanes,
+        window_seconds=settings.window_seconds,
+        max_bets=settings.max_batch_bets,
+        max_players=settings.max_batch_players,
+        max_in_flight=settings.max_batches_in_flight,
+    )

@@ -1,0 +1,156 @@
+"""`SqlJournal`: the journal in one SQL database. Each method is one transaction; what it does stands in the modules beside this one."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from typing import Self
+
+from journal import claiming, progress, reading, reports, schema
+from journal.database import Database
+from journal.errors import JournalMisconfigured
+from journal.reading import JournalCounts
+from settlement.batches import (
+    BatchSummary,
+    BetRecord,
+    Claim,
+    ClaimedBatch,
+    Landing,
+    PlayerSlot,
+    Proof,
+    RefusedBet,
+    SignedAttempt,
+    Statement,
+)
+from settlement.bets import Rejection
+from settlement.lifecycle import Transition
+from settlement.reconciliation import ReconciliationReport
+
+
+class SqlJournal:
+    """Fulfils `settlement.ports.Journal`; where that says what a method does, it is not said again here.
+
+    Any method may raise `JournalUnavailable` or `JournalMisconfigured`; writes about a batch raise `JournalConflict` if there is no such
+    batch. Safe to use from many tasks, processes and machines at once.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, url: str) -> AsyncGenerator[Self, None]:
+        """The journal at `url` (see `Database`), which `journal.migrate.upgrade` has prepared.
+
+        Raises `JournalMisconfigured` if there is none or of another schema version, `JournalUnavailable` if it does not answer.
+        """
+        database = Database(url)
+        if database.path and not database.path.exists():
+            raise JournalMisconfigured(f"journal {database.name}: there is no such file yet: apply the migrations")
+        try:
+            await database.use_wal()
+            async with database.read() as connection:
+                schema.check(await schema.version(connection), database.name)
+            yield cls(database)
+        finally:
+            await database.close()
+
+    async def claim(self, claim: Claim) -> ClaimedBatch:
+        """A claim repeated with a later transition to Pending records that too.
+
+        Raises `JournalConflict` if the batch was claimed before with other bets or on another lane.
+        """
+        async with self._database.write() as connection:
+            return await claiming.claim(connection, claim)
+
+    async def record_transition(self, batch_id: str, transition: Transition) -> None:
+        """Raises `IllegalTransition`, also for Confirmed, which only `confirm` records.
+
+        `JournalConflict` is raised also if a later transition is recorded already.
+        """
+        async with self._database.write() as connection:
+            await progress.record_transition(connection, batch_id, transition)
+
+    async def eject(self, batch_id: str, refused: Sequence[RefusedBet]) -> None:
+        """Raises `JournalConflict` if a bet is settled or not of this batch. A recorded statement is forgotten: it is no longer true."""
+        async with self._database.write() as connection:
+            await progress.eject(connection, batch_id, refused)
+
+    async def renumber(self, batch_id: str, taken: int, above: int) -> int:
+        """Raises `JournalConflict` if the batch is Confirmed as `taken`. A recorded statement is forgotten: it is no longer true."""
+        async with self._database.write() as connection:
+            return await progress.renumber(connection, batch_id, taken, above)
+
+    async def record_statement(self, batch_id: str, statement: Statement, proof: Proof) -> None:
+        """Raises `JournalConflict` if it is not about the batch's number and bets as they stand, net by net."""
+        async with self._database.write() as connection:
+            await progress.record_statement(connection, batch_id, statement, proof)
+
+    async def record_attempt(self, batch_id: str, attempt: SignedAttempt) -> SignedAttempt:
+        """Raises `JournalConflict` if it is signed for another number than the batch's, or if its signature is known already."""
+        async with self._database.write() as connection:
+            return await progress.record_attempt(connection, batch_id, attempt)
+
+    async def confirm(self, batch_id: str, landing: Landing, transition: Transition) -> None:
+        """Raises `JournalConflict` also if no statement is recorded, or if it and the bets do not balance to the lamport."""
+        async with self._database.write() as connection:
+            await progress.confirm(connection, batch_id, landing, transition)
+
+    async def record_rejections(self, rejections: Sequence[Rejection]) -> None:
+        async with self._database.write() as connection:
+            await reports.record_rejections(connection, rejections)
+
+    async def record_reconciliation(self, report: ReconciliationReport) -> None:
+        """Of several reports of one run and lane, the first stays."""
+        async with self._database.write() as connection:
+            await reports.record_reconciliation(connection, report)
+
+    async def attempts(self, batch_id: str) -> list[SignedAttempt]:
+        async with self._database.read() as connection:
+            return await reading.attempts_of(connection, batch_id)
+
+    async def bet(self, bet_id: str) -> BetRecord | None:
+        async with self._database.read() as connection:
+            return await reading.bet(connection, bet_id)
+
+    async def batch(self, batch_id: str) -> BatchSummary | None:
+        """Counts and house delta are the statement's, once there is one; before, those of the bets that stand."""
+        async with self._database.read() as connection:
+            return await reading.batch(connection, batch_id)
+
+    async def bets_of(self, batch_id: str) -> list[BetRecord]:
+        async with self._database.read() as connection:
+            return await reading.bets_of(connection, batch_id)
+
+    async def slots(self, batch_id: str) -> list[PlayerSlot]:
+        """The players' slots in the batch's recorded statement, in order; empty without one."""
+        async with self._database.read() as connection:
+            return await reading.slots_of(connection, batch_id)
+
+    async def batches(self, lane: int, after_number: int, limit: int) -> list[BatchSummary]:
+        """`limit`: at most `MAX_ROWS_PER_READ`, else `ValueError`."""
+        async with self._database.read() as connection:
+            return await reading.batches_after(connection, lane, after_number, limit)
+
+    async def players_waiting(self, lane: int, before_number: int, players: Sequence[str]) -> list[str]:
+        """In the order of `players`, of which there may be `MAX_ROWS_PER_READ`."""
+        async with self._database.read() as connection:
+            return await reading.players_waiting(connection, lane, before_number, players)
+
+    async def recent_batches(self, limit: int) -> list[BatchSummary]:
+        """The batches claimed last on any lane, newest first. `limit`: at most `MAX_ROWS_PER_READ`, else `ValueError`."""
+        async with self._database.read() as connection:
+            return await reading.recent_batches(connection, limit)
+
+    async def rejections(self, limit: int, lane: int | None = None) -> list[Rejection]:
+        """What was rejected last, newest first, in a batch or before it came into one. `limit` as in `recent_batches`."""
+        async with self._database.read() as connection:
+            return await reading.recent_rejections(connection, limit, lane)
+
+    async def latest_reconciliations(self, limit: int) -> list[ReconciliationReport]:
+        """Reports with their findings, newest first. `limit` as in `recent_batches`."""
+        async with self._database.read() as connection:
+            return await reading.latest_reconciliations(connection, limit)
+
+    async def counts(self) -> JournalCounts:
+        """Bets by status and rejections by reason."""
+        async with self._database.read() as connection:
+            return await reading.counts(connection)

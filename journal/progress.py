@@ -1,0 +1,234 @@
+"""Writes a batch's life after its claim: transitions, refused bets, numbers, statements, attempts and the landing.
+
+Every write locks its batch first and looks before it writes, so that doing it twice, or at once from two workers, leaves what
+doing it once leaves.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from sqlalchemy import RowMapping, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from journal.rows import LIVE, attempt_of, bet_of, field_hex
+from journal.tables import attempts, batch_slots, batches, bets, transitions
+from journal.writing import give_number, lock_batch, lock_lane
+from settlement.batches import BetStatus, Landing, Proof, RefusedBet, SignedAttempt, Statement
+from settlement.bets import Bet
+from settlement.errors import IllegalTransition, JournalConflict
+from settlement.lifecycle import BatchStatus, Transition, check_transition
+from settlement.netting import house_delta, net_by_player
+
+MAX_TRANSITIONS_PER_BATCH: Final = 10_000
+"""A batch that has changed so often needs a person: further transitions are refused, except to Confirmed."""
+MAX_ATTEMPTS_PER_BATCH: Final = 10_000
+"""A batch that was signed so often needs a person: further attempts are refused."""
+
+_NO_STATEMENT: Final = dict.fromkeys(
+    ("circuit_id", "bets_root", "bet_count", "player_count", "house_delta", "proof_milliseconds")
+)
+
+
+async def record_transition(connection: AsyncConnection, batch_id: str, transition: Transition) -> None:
+    """See `Journal.record_transition`."""
+    await lock_batch(connection, batch_id)
+    if await _is_recorded(connection, batch_id, transition):
+        return
+    if transition.status == BatchStatus.CONFIRMED:
+        raise IllegalTransition(f"batch {batch_id} becomes Confirmed only together with its landing")
+    if transition.sequence >= MAX_TRANSITIONS_PER_BATCH:
+        raise JournalConflict(
+            f"batch {batch_id} has changed {MAX_TRANSITIONS_PER_BATCH} times: find out why it cannot settle"
+        )
+    await _append(connection, batch_id, transition)
+
+
+async def eject(connection: AsyncConnection, batch_id: str, refused: Sequence[RefusedBet]) -> None:
+    """See `Journal.eject`. A statement that still counted an ejected bet no longer counts."""
+    await lock_batch(connection, batch_id)
+    rows = await connection.execute(select(bets.c.bet_id, bets.c.status).where(bets.c.batch_id == batch_id))
+    statuses = {row["bet_id"]: BetStatus(row["status"]) for row in rows.mappings()}
+    ejected = False
+    for bet in refused:
+        status = statuses.get(bet.bet_id)
+        if status is None:
+            raise JournalConflict(f"batch {batch_id} has no bet {bet.bet_id} to eject")
+        if status == BetStatus.SETTLED:
+            raise JournalConflict(f"bet {bet.bet_id} of batch {batch_id} is settled and cannot be ejected")
+        if status == BetStatus.REJECTED:
+            continue
+        await connection.execute(
+            bets.update()
+            .where(bets.c.bet_id == bet.bet_id)
+            .values(status=BetStatus.REJECTED, reason=bet.reason, detail=bet.detail, decided_at=datetime.now(UTC))
+        )
+        statuses[bet.bet_id] = BetStatus.REJECTED
+        ejected = True
+    if ejected:
+        await _forget_statement(connection, batch_id)
+
+
+async def renumber(connection: AsyncConnection, batch_id: str, taken: int, above: int) -> int:
+    """See `Journal.renumber`. A statement that named the old number no longer counts."""
+    lane: int | None = await connection.scalar(select(batches.c.lane).where(batches.c.batch_id == batch_id))
+    last_number = 0 if lane is None else await lock_lane(connection, lane)
+    batch = await lock_batch(connection, batch_id)
+    if batch["number"] != taken:
+        return int(batch["number"])
+    if batch["status"] == BatchStatus.CONFIRMED:
+        raise JournalConflict(f"batch {batch_id} is Confirmed as number {taken} and cannot get another")
+    number = max(last_number, above) + 1
+    await give_number(connection, batch["lane"], number)
+    await connection.execute(batches.update().where(batches.c.batch_id == batch_id).values(number=number))
+    await _forget_statement(connection, batch_id)
+    return number
+
+
+async def record_statement(connection: AsyncConnection, batch_id: str, statement: Statement, proof: Proof) -> None:
+    """See `Journal.record_statement`. Raises `JournalConflict` if the statement is not about the batch's bets as they stand."""
+    batch = await lock_batch(connection, batch_id)
+    root = field_hex(statement.bets_root)
+    if batch["status"] == BatchStatus.CONFIRMED and batch["bets_root"] == root:
+        return
+    _check_statement(batch, statement, proof, await _bets(connection, batch_id))
+    await _forget_statement(connection, batch_id)
+    await connection.execute(
+        batch_slots.insert(),
+        [
+            {"batch_id": batch_id, "position": position, **slot.model_dump()}
+            for position, slot in enumerate(statement.slots)
+        ],
+    )
+    await connection.execute(
+        batches.update()
+        .where(batches.c.batch_id == batch_id)
+        .values(
+            circuit_id=proof.circuit_id,
+            bets_root=root,
+            bet_count=len(statement.entries),
+            player_count=len(statement.slots),
+            house_delta=statement.house_delta,
+            proof_milliseconds=proof.milliseconds,
+        )
+    )
+
+
+async def record_attempt(connection: AsyncConnection, batch_id: str, attempt: SignedAttempt) -> SignedAttempt:
+    """See `Journal.record_attempt`. Raises `JournalConflict` if it is signed for a number that the batch does not have."""
+    batch = await lock_batch(connection, batch_id)
+    rows = await connection.execute(
+        select(attempts).where(attempts.c.batch_id == batch_id, attempts.c.attempt == attempt.attempt)
+    )
+    recorded = rows.mappings().one_or_none()
+    if recorded is not None:
+        return attempt_of(recorded)
+    if attempt.number != batch["number"]:
+        raise JournalConflict(
+            f"attempt {attempt.attempt} is signed for number {attempt.number}, batch {batch_id} has {batch['number']}"
+        )
+    if attempt.attempt >= MAX_ATTEMPTS_PER_BATCH:
+        raise JournalConflict(
+            f"batch {batch_id} was signed {MAX_ATTEMPTS_PER_BATCH} times: find out why it cannot settle"
+        )
+    await connection.execute(attempts.insert().values(batch_id=batch_id, **attempt.model_dump()))
+    return attempt
+
+
+async def confirm(connection: AsyncConnection, batch_id: str, landing: Landing, transition: Transition) -> None:
+    """See `Journal.confirm`. Raises `JournalConflict` if the bets' sum and the proven house delta are not each other's opposite."""
+    batch = await lock_batch(connection, batch_id)
+    if batch["signature"] == landing.signature:
+        return
+    if batch["signature"] is not None:
+        raise JournalConflict(
+            f"batch {batch_id} landed with signature {batch['signature']}, now it is said to have landed with {landing.signature}"
+        )
+    if transition.status != BatchStatus.CONFIRMED:
+        raise IllegalTransition(f"batch {batch_id} landed, so it becomes Confirmed, not {transition.status}")
+    if batch["bets_root"] is None:
+        raise JournalConflict(
+            f"batch {batch_id} cannot be confirmed: the journal holds no statement of what was proven"
+        )
+    delta_of_bets = house_delta(net_by_player(await _bets(connection, batch_id)).values())
+    if delta_of_bets != batch["house_delta"]:
+        raise JournalConflict(
+            f"batch {batch_id} does not conserve money: its bets give the house {delta_of_bets} lamports, "
+            f"its statement {batch['house_delta']}"
+        )
+    if await _is_recorded(connection, batch_id, transition):
+        raise JournalConflict(f"batch {batch_id} is Confirmed already, but without a landing")
+    await _append(connection, batch_id, transition)
+    await connection.execute(batches.update().where(batches.c.batch_id == batch_id).values(**landing.model_dump()))
+    await connection.execute(
+        bets.update()
+        .where(bets.c.batch_id == batch_id, bets.c.status == BetStatus.CLAIMED)
+        .values(status=BetStatus.SETTLED, decided_at=transition.at)
+    )
+
+
+async def _is_recorded(connection: AsyncConnection, batch_id: str, transition: Transition) -> bool:
+    rows = await connection.execute(
+        select(transitions.c.status).where(
+            transitions.c.batch_id == batch_id, transitions.c.sequence == transition.sequence
+        )
+    )
+    status = rows.scalar_one_or_none()
+    if status not in (None, transition.status):
+        raise JournalConflict(
+            f"transition {transition.sequence} of batch {batch_id} is recorded as {status}, not as {transition.status}"
+        )
+    return status is not None
+
+
+async def _append(connection: AsyncConnection, batch_id: str, transition: Transition) -> None:
+    """Adds a transition after the last. A gap between them is let be: a journal restored from a backup may have lost some."""
+    rows = await connection.execute(
+        select(transitions.c.sequence, transitions.c.status)
+        .where(transitions.c.batch_id == batch_id)
+        .order_by(transitions.c.sequence.desc())
+        .limit(1)
+    )
+    last = rows.mappings().one()
+    if transition.sequence < last["sequence"]:
+        raise JournalConflict(
+            f"transition {transition.sequence} of batch {batch_id} is missing, but {last['sequence']} is there"
+        )
+    check_transition(BatchStatus(last["status"]), transition.status)
+    await connection.execute(transitions.insert().values(batch_id=batch_id, **transition.model_dump()))
+    await connection.execute(batches.update().where(batches.c.batch_id == batch_id).values(status=transition.status))
+
+
+async def _forget_statement(connection: AsyncConnection, batch_id: str) -> None:
+    await connection.execute(batch_slots.delete().where(batch_slots.c.batch_id == batch_id))
+    await connection.execute(batches.update().where(batches.c.batch_id == batch_id).values(_NO_STATEMENT))
+
+
+async def _bets(connection: AsyncConnection, batch_id: str) -> list[Bet]:
+    rows = await connection.execute(select(bets).where(bets.c.batch_id == batch_id, LIVE).order_by(bets.c.position))
+    return [bet_of(row) for row in rows.mappings()]
+
+
+def _check_statement(batch: RowMapping, statement: Statement, proof: Proof, standing: Sequence[Bet]) -> None:
+    batch_id = batch["batch_id"]
+    if batch["status"] == BatchStatus.CONFIRMED:
+        raise JournalConflict(f"batch {batch_id} is Confirmed with another statement")
+    if proof.public_input != statement.public_input:
+        raise JournalConflict(f"the proof for batch {batch_id} is not of its statement")
+    if (statement.lane, statement.number) != (batch["lane"], batch["number"]):
+        raise JournalConflict(
+            f"the statement is about batch {statement.number} of lane {statement.lane}, "
+            f"batch {batch_id} is number {batch['number']} of lane {batch['lane']}"
+        )
+    if len(statement.entries) != len(standing):
+        raise JournalConflict(
+            f"the statement counts {len(statement.entries)} bets, of batch {batch_id} {len(standing)} stand"
+        )
+    stated = {slot.player: slot.net for slot in statement.slots}
+    nets = net_by_player(standing)
+    if stated != nets:
+        player = next(player for player in (*nets, *stated) if stated.get(player) != nets.get(player))
+        raise JournalConflict(
+            f"the statement nets player {player} to {stated.get(player)} lamports, the bets of batch {batch_id} "
+            f"to {nets.get(player)}"
+        )

@@ -1,0 +1,132 @@
+"""Sets up everything that a worker needs, or finds it there: journal, keys, program, circuits, houses, search attributes.
+
+Every step looks first and does only what is missing, so provisioning can be interrupted and repeated.
+"""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict
+from solders.keypair import Keypair
+from solders.pubkey import Pubkey
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
+from temporalio.client import Client
+
+from journal.migrate import upgrade
+from ledger import layout
+from ledger.keys import create_keypair, load_keypair
+from ledger.proof_encoding import encode_verifying_key
+from ledger.provisioning import Provisioner
+from ledger.rpc import RpcClient
+from prover.keys import KeyStage, load_verifying_key, make_development_keys
+from settings import Settings
+from settlement.shapes import SHAPES, Shape
+from workflows.visibility import SEARCH_ATTRIBUTES
+
+PROGRAM_FILE: Final = Path(__file__).parent.parent / "program" / "settlement.so"
+LAMPORTS_PER_SOL: Final = 1_000_000_000
+AUTHORITY_FLOOR_LAMPORTS: Final = 50 * LAMPORTS_PER_SOL
+"""Below this a local ledger's faucet fills the authority up again; it pays fees, rent and deposits."""
+
+AUTHORITY_FILL_LAMPORTS: Final = 100 * LAMPORTS_PER_SOL
+
+Progress = Callable[[str, float], None]
+"""Called with what is being done and which part of it is done (0…1)."""
+
+
+class Provisioned(BaseModel):
+    """What was set up or found. `program_id` belongs into CROUPIER_PROGRAM_ID."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    program_id: Pubkey
+    authority: Pubkey
+    circuits: dict[str, str]
+
+
+async def provision(settings: Settings, *, bankroll_lamports: int, faucet: bool, progress: Progress) -> Provisioned:
+    """Brings journal, keys and chain to where a worker can start; `faucet`: draw lamports from a local ledger.
+
+    `bankroll_lamports`: what each house is topped up to. Raises `CroupierError` with the remedy.
+    """
+    progress("journal", 0)
+    await upgrade(settings.journal_url)
+    progress("journal", 1)
+    await asyncio.to_thread(_make_keys, settings.circuit_keys, progress)
+    authority, program = _keypair(settings.authority_keypair), _keypair(settings.program_keypair)
+    program_id = program.pubkey()
+    async with RpcClient(str(settings.rpc_url)) as rpc:
+        chain = Provisioner(rpc, authority, priority_fee_micro_lamports=settings.priority_fee_micro_lamports)
+        if faucet:
+            await fill_up(chain, authority.pubkey(), AUTHORITY_FLOOR_LAMPORTS, AUTHORITY_FILL_LAMPORTS)
+        progress("program", 0)
+        await chain.ensure_program(
+            program, PROGRAM_FILE.read_bytes(), lambda done, of: progress("program", done / max(of, 1))
+        )
+        await chain.ensure_config(program_id)
+        progress("program", 1)
+        circuits: dict[str, str] = {}
+        for done, shape in enumerate(SHAPES):
+            progress("circuits", done / len(SHAPES))
+            key = load_verifying_key(settings.circuit_keys, shape)
+            await chain.ensure_circuit(program_id, shape, encode_verifying_key(key.text))
+            circuits[shape.name] = key.sha256
+        progress("circuits", 1)
+        await chain.ensure_houses(program_id, settings.lanes)
+        await _fill_houses(chain, program_id, settings.lanes, bankroll_lamports)
+        progress("houses", 1)
+    return Provisioned(program_id=program_id, authority=authority.pubkey(), circuits=circuits)
+
+
+async def register_search_attributes(client: Client) -> None:
+    """Makes the namespace know the search attributes that workflows set."""
+    known = await client.operator_service.list_search_attributes(
+        ListSearchAttributesRequest(namespace=client.namespace)
+    )
+    missing = {
+        key.name: IndexedValueType.ValueType(key.indexed_value_type)
+        for key in SEARCH_ATTRIBUTES
+        if key.name not in known.custom_attributes
+    }
+    if missing:
+        await client.operator_service.add_search_attributes(
+            AddSearchAttributesRequest(namespace=client.namespace, search_attributes=missing)
+        )
+
+
+async def fill_up(chain: Provisioner, address: Pubkey, floor_lamports: int, fill_lamports: int) -> None:
+    """Draws from a local ledger's faucet if `address` holds less than the floor."""
+    [balance] = await chain.balances([address])
+    if balance < floor_lamports:
+        await chain.airdrop(address, fill_lamports)
+
+
+async def _fill_houses(chain: Provisioner, program_id: Pubkey, lanes: int, bankroll_lamports: int) -> None:
+    houses = [layout.house_address(program_id, lane) for lane in range(lanes)]
+    balances = await chain.balances(houses)
+    await chain.transfer(
+        {
+            house: bankroll_lamports - balance
+            for house, balance in zip(houses, balances, strict=True)
+            if balance < bankroll_lamports
+        }
+    )
+
+
+def _make_keys(keys_dir: Path, progress: Progress) -> None:
+    done = 0.0
+
+    def tell(shape: Shape, stage: KeyStage) -> None:
+        nonlocal done
+        if stage is not KeyStage.MAKING:
+            done += shape.bets / sum(each.bets for each in SHAPES)
+        progress(f"development keys {shape.name}, unsafe for funds", done)
+
+    make_development_keys(keys_dir, SHAPES, tell)
+
+
+def _keypair(path: Path) -> Keypair:
+    return load_keypair(path) if path.exists() else create_keypair(path)

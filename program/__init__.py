@@ -1,0 +1,1 @@
+"""The settlement program: its C source, its build, and the artefact that is deployed."""

@@ -1,0 +1,94 @@
+"""Groth16 proofs over BN254 with groth16py, behind `settlement.ports.Prover`. No proof leaves here that was not verified."""
+
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Lock
+
+import groth16py
+
+from prover.inputs import check_statement, circuit_signals
+from prover.keys import load_proving_key, load_verifying_key
+from settlement.batches import Proof, Statement
+from settlement.errors import ProofRejected, ProvingKeyMissing
+from settlement.shapes import SHAPES, Shape
+
+
+class _Keys:
+    """One shape's keys, ready to use."""
+
+    def __init__(self, keys_dir: Path, shape: Shape) -> None:
+        """Raises `ProvingKeyMissing`."""
+        self.proving_key = load_proving_key(keys_dir, shape)
+        verifying_key = load_verifying_key(keys_dir, shape)
+        self.verifier = groth16py.Verifier(groth16py.VerifyingKey.from_snarkjs(verifying_key.text))
+
+
+class Groth16Prover:
+    """Proves statements of `shapes` with the keys in `keys_dir`, at most `threads` at once; more wait their turn.
+
+    Proofs run in threads of their own, where groth16py releases the interpreter's lock. Loading a key holds it for about a
+    second (64x16), during which the event loop stands: call `load` before serving.
+    """
+
+    def __init__(self, keys_dir: Path, shapes: Sequence[Shape] = SHAPES, threads: int = os.cpu_count() or 1) -> None:
+        self._keys_dir = keys_dir
+        self._shapes = tuple(shapes)
+        self._keys: dict[Shape, _Keys] = {}
+        self._loading = Lock()
+        self._executor = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="groth16")
+
+    async def load(self) -> None:
+        """Loads the keys of every shape. Raises `ProvingKeyMissing` for the first that is not there or damaged."""
+        for shape in self._shapes:
+            await asyncio.get_running_loop().run_in_executor(self._executor, self._keys_of, shape)
+
+    async def prove(self, statement: Statement) -> Proof:
+        """A verified proof of `statement`. Raises `ProofRejected` if it is false, `ProvingKeyMissing` without keys for its shape.
+
+        Cancelling takes back a proof that still waits its turn; one under way runs to its end, and its result is dropped.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._prove, statement)
+
+    def close(self) -> None:
+        """Drops what waits and blocks until the proofs under way have ended (seconds at most)."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def _prove(self, statement: Statement) -> Proof:
+        keys = self._keys_of(statement.shape)
+        start = time.perf_counter()
+        check_statement(statement)
+        batch = f"batch {statement.number} of lane {statement.lane}"
+        try:
+            proof = groth16py.prove(keys.proving_key, circuit_signals(statement))
+            verified = keys.verifier.verify(proof, [statement.public_input])
+        except groth16py.WitnessError as error:
+            raise ProofRejected(f"the circuit refuses {batch}: {error}") from error
+        except Exception:
+            raise
+        except BaseException as panic:
+            # A Rust panic is no Exception and would end the worker. Nothing else can raise one in this thread.
+            raise ProofRejected(f"the prover broke down over {batch}: {panic}") from None
+        if not verified:
+            raise ProofRejected(f"the proof of {batch} does not verify")
+        return Proof(
+            circuit_id=statement.shape.circuit_id,
+            public_input=statement.public_input,
+            proof=proof.hex(),
+            milliseconds=round((time.perf_counter() - start) * 1000),
+        )
+
+    def _keys_of(self, shape: Shape) -> _Keys:
+        if shape not in self._shapes:
+            names = ", ".join(known.name for known in self._shapes)
+            raise ProvingKeyMissing(
+                f"this prover has no circuit {shape.circuit_id} of shape {shape.name}, it has {names}"
+            )
+        if shape not in self._keys:
+            with self._loading:
+                if shape not in self._keys:
+                    self._keys[shape] = _Keys(self._keys_dir, shape)
+        return self._keys[shape]

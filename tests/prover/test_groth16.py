@@ -1,0 +1,260 @@
+"""The prover adapter: true statements give proofs that anybody can verify, false ones a clear refusal, and nothing ends the worker."""
+
+import asyncio
+import json
+import struct
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import groth16py
+import pytest
+from py_ecc import optimized_bn128 as bn128
+
+from prover import groth16 as adapter
+from prover.groth16 import Groth16Prover
+from prover.keys import load_verifying_key
+from settlement import commitment
+from settlement.batches import Statement
+from settlement.commitment import Slot
+from settlement.errors import ProofRejected, ProvingKeyMissing
+from settlement.shapes import SHAPES, Shape
+
+MEETING_TIMEOUT_SECONDS = 20.0
+StatementOf = Callable[..., Statement]
+
+
+def with_public_input_anew(statement: Statement) -> Statement:
+    """The statement with root and public input computed from its parts: consistent, true or not."""
+    root = commitment.bets_root(statement.entries, statement.ids_digest, statement.shape)
+    return statement.model_copy(
+        update={
+            "bets_root": root,
+            "public_input": commitment.public_input(
+                commitment.identity(statement.lane, statement.number, len(statement.entries)),
+                root,
+                [Slot(vault_index=slot.vault_index, net=slot.net) for slot in statement.slots],
+                statement.shape,
+            ),
+        }
+    )
+
+
+def with_slot(statement: Statement, position: int, **changes: int) -> Statement:
+    slots = list(statement.slots)
+    slots[position] = slots[position].model_copy(update=changes)
+    return statement.model_copy(update={"slots": tuple(slots)})
+
+
+def with_entry(statement: Statement, position: int, **changes: int) -> Statement:
+    entries = list(statement.entries)
+    entries[position] = entries[position].model_copy(update=changes)
+    return statement.model_copy(update={"entries": tuple(entries)})
+
+
+@pytest.mark.parametrize(("bets", "players"), [(16, 8), (64, 16)])
+async def test_a_proof_verifies_under_the_key_that_the_chain_is_told(
+    prover: Groth16Prover, keys_dir: Path, statement_of: StatementOf, bets: int, players: int
+) -> None:
+    statement = statement_of(bets, players)
+    proof = await prover.prove(statement)
+    key = groth16py.VerifyingKey.from_snarkjs(load_verifying_key(keys_dir, statement.shape).text)
+    assert groth16py.Verifier(key).verify(bytes.fromhex(proof.proof), [statement.public_input])
+    assert proof.circuit_id == statement.shape.circuit_id
+    assert proof.public_input == statement.public_input
+    assert proof.milliseconds > 0
+
+
+async def test_a_proof_verifies_with_an_independent_library(
+    prover: Groth16Prover, keys_dir: Path, statement_of: StatementOf
+) -> None:
+    statement = statement_of(10, 5)
+    proof = bytes.fromhex((await prover.prove(statement)).proof)
+    text = load_verifying_key(keys_dir, statement.shape).text
+    assert verifies_by_pairings(text, proof, statement.public_input)
+    assert not verifies_by_pairings(text, proof, statement.public_input + 1)
+
+
+def verifies_by_pairings(verifying_key: str, proof: bytes, public_input: int) -> bool:
+    """e(A, B) = e(alpha, beta)·e(IC0 + x·IC1, gamma)·e(C, delta), over a proof in EIP-197 order and a key in snarkjs JSON."""
+    key = json.loads(verifying_key)
+    numbers = [int.from_bytes(proof[i : i + 32], "big") for i in range(0, 256, 32)]
+    a, c = g1(*numbers[:2]), g1(*numbers[6:])
+    b = g2((numbers[3], numbers[2]), (numbers[5], numbers[4]))
+    ic = [g1(*map(int, point[:2])) for point in key["IC"]]
+    inputs = bn128.add(ic[0], bn128.multiply(ic[1], public_input))
+
+    def key_g2(name: str) -> bn128.Optimized_Point3D[bn128.FQ2]:
+        x, y = ((int(part[0]), int(part[1])) for part in key[name][:2])
+        return g2(x, y)
+
+    alpha = g1(*map(int, key["vk_alpha_1"][:2]))
+    right = (
+        bn128.pairing(key_g2("vk_beta_2"), alpha)
+        * bn128.pairing(key_g2("vk_gamma_2"), inputs)
+        * bn128.pairing(key_g2("vk_delta_2"), c)
+    )
+    return bn128.pairing(b, a) == right
+
+
+def g1(x: int, y: int) -> bn128.Optimized_Point3D[bn128.FQ]:
+    return (bn128.FQ(x), bn128.FQ(y), bn128.FQ.one())
+
+
+def g2(x: tuple[int, int], y: tuple[int, int]) -> bn128.Optimized_Point3D[bn128.FQ2]:
+    return (bn128.FQ2(x), bn128.FQ2(y), bn128.FQ2.one())
+
+
+FALSE_STATEMENTS: dict[str, tuple[Callable[[Statement], Statement], str]] = {
+    "a net one higher": (
+        lambda s: with_public_input_anew(with_slot(s, 0, net=s.slots[0].net + 1)),
+        "net of slot 0",
+    ),
+    "an amount moved between players": (
+        lambda s: with_public_input_anew(with_slot(with_slot(s, 0, net=s.slots[0].net - 7), 3, net=s.slots[3].net + 7)),
+        "net of slot 0",
+    ),
+    "another stake": (
+        lambda s: with_public_input_anew(with_entry(s, 2, stake=s.entries[2].stake + 1)),
+        "its bets sum to",
+    ),
+    "the outcome swapped": (
+        lambda s: with_public_input_anew(with_entry(s, 2, outcome=1 - s.entries[2].outcome)),
+        "its bets sum to",
+    ),
+    "another ids digest": (lambda s: s.model_copy(update={"ids_digest": s.ids_digest + 1}), "bets root"),
+    "another bets root": (lambda s: s.model_copy(update={"bets_root": s.bets_root + 1}), "bets root"),
+    "another vault": (lambda s: with_slot(s, 1, vault_index=s.slots[1].vault_index - 1), "public input"),
+    "another number": (lambda s: s.model_copy(update={"number": s.number ^ 1}), "public input"),
+    "another lane": (lambda s: s.model_copy(update={"lane": s.lane ^ 1}), "public input"),
+    "another public input": (lambda s: s.model_copy(update={"public_input": s.public_input ^ 1}), "public input"),
+    "a stake beyond 63 bits": (lambda s: with_entry(s, 0, stake=2**63), "stake of bet 0"),
+    "a guess of 2": (lambda s: with_entry(s, 0, guess=2), "must be 0 or 1"),
+    "a slot that nobody has": (lambda s: with_entry(s, 0, slot=len(s.slots)), "is in slot"),
+    "a vault index of 0": (lambda s: with_slot(s, 0, vault_index=0), "vault index of slot 0"),
+    "a vault index beyond 32 bits": (lambda s: with_slot(s, 0, vault_index=2**32), "vault index of slot 0"),
+    "no bets": (lambda s: s.model_copy(update={"entries": ()}), "0 bets"),
+    "more bets than the shape holds": (lambda s: s.model_copy(update={"entries": s.entries * 2}), "24 bets"),
+    "more players than the shape holds": (lambda s: s.model_copy(update={"slots": s.slots * 2}), "12 players"),
+    "a number beyond 64 bits": (lambda s: s.model_copy(update={"number": 2**64}), "numbers from 0"),
+}
+
+
+@pytest.mark.parametrize("name", FALSE_STATEMENTS)
+async def test_a_false_statement_is_refused_with_what_is_false(
+    prover: Groth16Prover, statement_of: StatementOf, name: str
+) -> None:
+    falsify, message = FALSE_STATEMENTS[name]
+    with pytest.raises(ProofRejected, match=message):
+        await prover.prove(falsify(statement_of(12, 6)))
+
+
+def _accept(_statement: Statement) -> None:
+    return None
+
+
+@pytest.mark.parametrize("name", ["a net one higher", "the outcome swapped", "another vault", "a stake beyond 63 bits"])
+async def test_no_unverified_proof_leaves_even_if_the_check_in_words_were_blind(
+    prover: Groth16Prover, statement_of: StatementOf, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(adapter, "check_statement", _accept)
+    with pytest.raises(ProofRejected, match="does not verify"):
+        await prover.prove(FALSE_STATEMENTS[name][0](statement_of(12, 6)))
+
+
+async def test_input_that_the_circuit_cannot_take_is_a_refusal(
+    prover: Groth16Prover, statement_of: StatementOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapter, "check_statement", _accept)
+    with pytest.raises(ProofRejected, match="circuit refuses"):
+        await prover.prove(FALSE_STATEMENTS["more bets than the shape holds"][0](statement_of(12, 6)))
+
+
+async def test_a_rust_panic_is_a_refusal_and_the_prover_lives_on(
+    prover: Groth16Prover, statement_of: StatementOf, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    witness = tmp_path / "too_short.wtns"
+    witness.write_bytes(wtns([1, 2, 3]))
+
+    def panic(proving_key: groth16py.ProvingKey, _signals: object) -> bytes:
+        return groth16py.prove_wtns(proving_key, str(witness))
+
+    statement = statement_of(3, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(groth16py, "prove", panic)
+        with pytest.raises(ProofRejected, match="broke down"):
+            await prover.prove(statement)
+    assert (await prover.prove(statement)).public_input == statement.public_input
+
+
+def wtns(values: list[int]) -> bytes:
+    """A witness file of snarkjs: "wtns", version 2, two sections (header: field size, modulus, count; values, little-endian)."""
+    header = struct.pack("<I", 32) + commitment.FIELD_MODULUS.to_bytes(32, "little") + struct.pack("<I", len(values))
+    body = b"".join(value.to_bytes(32, "little") for value in values)
+    sections = b"".join(struct.pack("<IQ", i, len(data)) + data for i, data in ((1, header), (2, body)))
+    return b"wtns" + struct.pack("<II", 2, 2) + sections
+
+
+async def test_proofs_run_beside_the_event_loop_as_many_at_once_as_allowed_and_no_more(
+    keys_dir: Path, statement_of: StatementOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_prove = groth16py.prove
+    pair = threading.Barrier(2, timeout=MEETING_TIMEOUT_SECONDS)
+    lock, running, most = threading.Lock(), 0, 0
+    threads: set[int] = set()
+
+    def observed(proving_key: groth16py.ProvingKey, inputs: Mapping[str, int | list[int]]) -> bytes:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+            threads.add(threading.get_ident())
+        pair.wait()
+        proof = real_prove(proving_key, inputs)
+        with lock:
+            running -= 1
+        return proof
+
+    monkeypatch.setattr(groth16py, "prove", observed)
+    prover = Groth16Prover(keys_dir, SHAPES[:1], threads=2)
+    try:
+        await asyncio.gather(*(prover.prove(statement_of(2, 2, seed)) for seed in range(4)))
+    finally:
+        prover.close()
+    assert most == 2
+    assert threading.get_ident() not in threads
+
+
+async def test_keys_are_loaded_once_however_many_proofs_want_them_first(
+    keys_dir: Path, statement_of: StatementOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[Shape] = []
+    real_load = adapter.load_proving_key
+
+    def observed(directory: Path, shape: Shape) -> groth16py.ProvingKey:
+        loaded.append(shape)
+        return real_load(directory, shape)
+
+    monkeypatch.setattr(adapter, "load_proving_key", observed)
+    prover = Groth16Prover(keys_dir, SHAPES, threads=2)
+    try:
+        await asyncio.gather(*(prover.prove(statement_of(2, 2, seed)) for seed in range(2)))
+    finally:
+        prover.close()
+    assert loaded == [SHAPES[0]]
+
+
+async def test_a_shape_without_a_key_or_a_circuit_is_named(
+    keys_dir: Path, statement_of: StatementOf, tmp_path: Path
+) -> None:
+    keyless, narrow = Groth16Prover(tmp_path / "none"), Groth16Prover(keys_dir, SHAPES[:1])
+    try:
+        with pytest.raises(ProvingKeyMissing, match=r"16x8.*python -m prover"):
+            await keyless.load()
+        with pytest.raises(ProvingKeyMissing, match=r"16x8.*python -m prover"):
+            await keyless.prove(statement_of(2, 2))
+        with pytest.raises(ProvingKeyMissing, match=r"no circuit 2 of shape 64x16, it has 16x8"):
+            await narrow.prove(statement_of(20, 2))
+    finally:
+        keyless.close()
+        narrow.close()

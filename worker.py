@@ -1,0 +1,159 @@
+"""The worker: polls the `settlement` queue (workflows and I/O), the `proving` queue (proofs), or both, until it is told to stop."""
+
+import asyncio
+import signal
+import sys
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated, Final
+
+import structlog
+import typer
+from temporalio.client import (
+    Client,
+    Schedule,
+    ScheduleActionStartWorkflow,
+    ScheduleAlreadyRunningError,
+    ScheduleIntervalSpec,
+    ScheduleOverlapPolicy,
+    SchedulePolicy,
+    ScheduleSpec,
+    ScheduleUpdate,
+    ScheduleUpdateInput,
+)
+from temporalio.service import RPCError
+from temporalio.worker import Worker
+
+import composition
+from activities.claiming import Claiming
+from activities.placing import Placing
+from activities.proving import Proving
+from activities.receipts import Receipts
+from activities.reconciling import Reconciling
+from activities.recording import Recording
+from activities.submitting import Submitting
+from client.connection import TemporalUnreachable, connect
+from client.intake import TemporalIntake
+from settings import InvalidSetting, Settings, load_settings
+from settlement.errors import CroupierError
+from workflows import names
+from workflows.batcher import Batcher
+from workflows.bet import BetWorkflow
+from workflows.reconciliation import Reconciliation, ReconciliationInput
+from workflows.settlement import Settlement
+
+WORKFLOWS: Final = [Batcher, Settlement, BetWorkflow, Reconciliation]
+MAX_CONCURRENT_ACTIVITIES: Final = 100
+"""Of I/O, per worker; further tasks wait at the server."""
+
+SHUTDOWN_GRACE: Final = timedelta(seconds=5)
+"""How long running activities may go on after a stop is asked for; what is not done then is tried again elsewhere."""
+
+logger = structlog.get_logger(__name__)
+
+
+class Queues(StrEnum):
+    """Which task queues a worker polls."""
+
+    SETTLEMENT = "settlement"
+    PROVING = "proving"
+    BOTH = "both"
+
+
+async def run(settings: Settings, queues: Queues) -> None:
+    """Runs workers until SIGINT or SIGTERM."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    client = await connect()
+    async with AsyncExitStack() as stack:
+        if queues is not Queues.SETTLEMENT:
+            await stack.enter_async_context(await _proving_worker(client, settings))
+        if queues is not Queues.PROVING:
+            await stack.enter_async_context(await _settlement_worker(client, settings, stack))
+        logger.info("worker_ready", queues=queues.value, lanes=settings.lanes, rpc_url=str(settings.rpc_url))
+        print("worker ready", flush=True)
+        await stop.wait()
+    logger.info("worker_stopped")
+
+
+async def _proving_worker(client: Client, settings: Settings) -> Worker:
+    prover = await composition.load_prover(settings)
+    return Worker(
+        client,
+        task_queue=names.PROVING_QUEUE,
+        activities=[Proving(prover).prove_batch],
+        max_concurrent_activities=settings.proving_threads,
+        graceful_shutdown_timeout=SHUTDOWN_GRACE,
+    )
+
+
+async def _settlement_worker(client: Client, settings: Settings, stack: AsyncExitStack) -> Worker:
+    journal = await stack.enter_async_context(composition.open_journal(settings))
+    ledger = await stack.enter_async_context(composition.open_ledger(settings))
+    intake = TemporalIntake(client, composition.batcher_settings(settings))
+    claiming, submitting = Claiming(journal, ledger), Submitting(journal, ledger)
+    worker = Worker(
+        client,
+        task_queue=names.SETTLEMENT_QUEUE,
+        workflows=WORKFLOWS,
+        activities=[
+            claiming.claim_batch,
+            claiming.record_rejections,
+            Recording(journal).record_status,
+            submitting.sign_settlement,
+            submitting.submit_settlement,
+            submitting.confirm_settlement,
+            Receipts(journal, ledger).read_receipt,
+            Placing(intake).place_bet,
+            Reconciling(journal, ledger).reconcile_lane,
+        ],
+        max_concurrent_activities=MAX_CONCURRENT_ACTIVITIES,
+        graceful_shutdown_timeout=SHUTDOWN_GRACE,
+    )
+    for lane in range(settings.lanes):
+        house = await ledger.house(lane)
+        logger.info("lane", lane=lane, bankroll_lamports=house.available)
+        await intake.ensure_batcher(lane)
+    await _schedule_reconciliation(client, settings)
+    return worker
+
+
+async def _schedule_reconciliation(client: Client, settings: Settings) -> None:
+    schedule = Schedule(
+        action=ScheduleActionStartWorkflow(
+            Reconciliation.run,
+            ReconciliationInput(lanes=settings.lanes),
+            id=names.RECONCILIATION_ID,
+            task_queue=names.SETTLEMENT_QUEUE,
+        ),
+        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=timedelta(seconds=settings.reconcile_every_seconds))]),
+        policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP),
+    )
+    try:
+        await client.create_schedule(names.RECONCILIATION_ID, schedule)
+    except ScheduleAlreadyRunningError:
+
+        async def replaced(_: ScheduleUpdateInput) -> ScheduleUpdate:
+            return ScheduleUpdate(schedule)
+
+        await client.get_schedule_handle(names.RECONCILIATION_ID).update(replaced)
+
+
+def main(
+    queues: Annotated[
+        Queues, typer.Option(help="The task queues to poll; proving needs nothing but Temporal and keys.")
+    ] = Queues.BOTH,
+) -> None:
+    """Runs Croupier's worker. Settings come from CROUPIER_… and TEMPORAL_… variables (README, Configuration)."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    try:
+        asyncio.run(run(load_settings(), queues))
+    except (InvalidSetting, TemporalUnreachable, CroupierError, RPCError) as error:
+        print(f"worker: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    typer.run(main)

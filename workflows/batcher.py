@@ -1,0 +1,395 @@
+"""A lane's queue: takes bets through three doors, removes duplicates, and cuts batches by size, players, money and age.
+
+One state object holds everything and is carried whole through continue-as-new. Handlers only append to it and never raise; the
+main loop alone takes from it.
+"""
+
+import contextlib
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+from temporalio import workflow
+from temporalio.common import RawValue, SearchAttributePair, TypedSearchAttributes, WorkflowIDReusePolicy
+from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
+from temporalio.workflow import ParentClosePolicy
+
+with workflow.unsafe.imports_passed_through():
+    from activities.claiming import Claiming
+    from settlement.batches import batch_id
+    from settlement.bets import Bet, Rejection, RejectionReason, excerpt, lane_of, parse_bet
+    from settlement.errors import InvalidBet, LaneSaturated
+    from settlement.intake import Answer, BetOutcome
+    from settlement.lifecycle import BatchStatus
+    from settlement.limits import MAX_BETS_PER_UPDATE
+    from settlement.netting import prefix_that_fits
+    from workflows import names, policies, visibility
+    from workflows.payloads import decoded, text_of
+    from workflows.settlement import Settlement, SettlementInput
+
+QUEUED_BATCHES: Final = 5
+"""Updates are refused as saturated once this many full batches are queued."""
+
+MAX_QUEUED_BETS: Final = 1_000
+"""Signals cannot be refused: beyond this queue, signalled bets are recorded as rejected with `lane_saturated`."""
+
+MAX_RECENT_BETS: Final = 2_000
+"""Bets in batches whose ids the lane still knows; older duplicates are found by the journal."""
+
+KNOWN_DIGEST_BYTES: Final = 16
+"""Enough to tell contents of one bet id apart; the journal compares whole digests."""
+
+REJECTIONS_PER_WRITE: Final = 100
+MAX_CARRIED_REJECTIONS: Final = 200
+"""More than this must be written before continue-as-new, whose payload is limited to 2 MB."""
+
+MAX_SIGNALS_PER_RUN: Final = 5_000
+"""Half of what Temporal allows a run, so that continue-as-new comes in time."""
+
+
+class BatcherSettings(BaseModel):
+    """What an operator sets for a lane. `continue_as_new_after_events`: a lower bound for tests than the server's suggestion."""
+
+    model_config = ConfigDict(frozen=True)
+
+    lanes: int = 1
+    window_seconds: float = 5.0
+    max_bets: int = 64
+    max_players: int = 16
+    max_in_flight: int = 8
+    continue_as_new_after_events: int | None = None
+
+
+class QueuedBet(BaseModel):
+    """A bet that waits to be cut into a batch. `tracked`: it has a workflow of its own."""
+
+    bet: Bet
+    since: datetime
+    tracked: bool
+
+
+class KnownBet(BaseModel):
+    """A bet that the lane took in: enough to tell a duplicate from a conflict. `batch_id`: None while it is queued."""
+
+    digest: str
+    batch_id: str | None
+
+
+class Counters(BaseModel):
+    """Since the lane began."""
+
+    accepted: int = 0
+    duplicates: int = 0
+    rejected: int = 0
+    batches: int = 0
+
+
+class BatcherState(BaseModel):
+    """Everything that a lane knows. Dicts keep their order, so that every replay sees the same."""
+
+    queue: list[QueuedBet] = Field(default_factory=list[QueuedBet])
+    known: dict[str, KnownBet] = Field(default_factory=dict[str, KnownBet])
+    in_flight: dict[str, int] = Field(default_factory=dict[str, int])
+    rejections: list[Rejection] = Field(default_factory=list[Rejection])
+    counters: Counters = Field(default_factory=Counters)
+    paused: bool = False
+
+
+class BatcherInput(BaseModel):
+    """A lane's number, settings, and the state of the run before."""
+
+    lane: int
+    settings: BatcherSettings
+    state: BatcherState = Field(default_factory=BatcherState)
+
+
+class BatcherStatus(BaseModel):
+    """The answer to the `status` query. `in_flight`: bets by batch id."""
+
+    model_config = ConfigDict(frozen=True)
+
+    lane: int
+    paused: bool
+    queued: int
+    in_flight: dict[str, int]
+    counters: Counters
+    settings: BatcherSettings
+
+
+@workflow.defn
+class Batcher:
+    """Workflow `batcher-<lane>`: update `place_bets`, signals `place_bet`, `pause`, `resume`, query `status`."""
+
+    @workflow.init
+    def __init__(self, request: BatcherInput) -> None:
+        self._lane = request.lane
+        self._settings = request.settings
+        self._state = request.state
+        self._signals = 0
+
+    @workflow.run
+    async def run(self, request: BatcherInput) -> None:  # noqa: ARG002 - the state was taken up in __init__
+        visibility.show(visibility.LANE.value_set(self._lane))
+        while True:
+            self._refresh_details()
+            with contextlib.suppress(TimeoutError):
+                await workflow.wait_condition(
+                    self._has_work, timeout=self._until_due(), timeout_summary="the batch's window"
+                )
+            await self._write_rejections()
+            while self._is_due():
+                await self._cut()
+                if self._should_continue_as_new():
+                    break
+            if self._should_continue_as_new() and len(self._state.rejections) <= MAX_CARRIED_REJECTIONS:
+                # All handlers are synchronous, so none is unfinished here; nothing may be awaited before the next line.
+                workflow.continue_as_new(BatcherInput(lane=self._lane, settings=self._settings, state=self._state))
+
+    # The three doors.
+
+    @workflow.update(name=names.PLACE_BETS)
+    def place_bets(self, bets: Any) -> list[BetOutcome]:
+        """Takes many bets as JSON; each is answered by itself: accepted, duplicate or rejected with its reason."""
+        return [self._take(bet, sent_as=bet, tracked=False) for bet in bets]
+
+    @place_bets.validator
+    def _can_place_bets(self, bets: Any) -> None:
+        if not isinstance(bets, list):
+            raise ApplicationError("place_bets takes a list of bets", type=InvalidBet.__name__, non_retryable=True)
+        count = len(bets)  # pyright: ignore[reportUnknownArgumentType]
+        if count > MAX_BETS_PER_UPDATE:
+            raise ApplicationError(
+                f"place_bets takes up to {MAX_BETS_PER_UPDATE} bets, not {count}",
+                type=InvalidBet.__name__,
+                non_retryable=True,
+            )
+        self._check_room(count)
+
+    @workflow.signal
+    def place_bet(self, payload: RawValue | None = None) -> None:
+        """Takes one bet as JSON. Nothing that is sent can make it fail; what is not accepted is recorded with its reason."""
+        self._signals += 1
+        try:
+            bet = parse_bet(decoded(payload))
+        except InvalidBet as error:
+            self._reject(RejectionReason(error.reason), error.detail, error.bet_id, payload)
+            return
+        if len(self._state.queue) >= MAX_QUEUED_BETS and bet.bet_id not in self._state.known:
+            self._reject(
+                RejectionReason.LANE_SATURATED,
+                f"{MAX_QUEUED_BETS} bets are queued: send again later, or use place_bets",
+                bet.bet_id,
+                payload,
+            )
+            return
+        self._take(bet, sent_as=payload, tracked=False)
+
+    @workflow.update(name=names.PLACE_TRACKED_BET)
+    def place_tracked_bet(self, bet: Bet) -> BetOutcome:
+        """The door of `Bet` workflows: as `place_bets`, and the batch will tell `bet-<bet_id>` how it goes."""
+        return self._take(bet, sent_as=bet, tracked=True)
+
+    @place_tracked_bet.validator
+    def _can_place_tracked_bet(self, bet: Bet) -> None:  # noqa: ARG002
+        self._check_room(1)
+
+    # Operating the lane.
+
+    @workflow.signal
+    def pause(self) -> None:
+        """Stops cutting batches; bets are still taken in until the lane is saturated."""
+        self._signals += 1
+        self._state.paused = True
+
+    @workflow.signal
+    def resume(self) -> None:
+        """Ends a pause."""
+        self._signals += 1
+        self._state.paused = False
+
+    @workflow.signal
+    def configure(self, settings: BatcherSettings) -> None:
+        """Takes new settings from a starting worker, for batches cut from now on."""
+        self._signals += 1
+        self._settings = settings
+
+    @workflow.signal
+    def settlement_closed(self, batch: str) -> None:
+        """A Settlement's word that it is done, which makes room for the next."""
+        self._signals += 1
+        self._state.in_flight.pop(batch, None)
+
+    @workflow.query
+    def status(self) -> BatcherStatus:
+        """What the lane holds now."""
+        state = self._state
+        return BatcherStatus(
+            lane=self._lane,
+            paused=state.paused,
+            queued=len(state.queue),
+            in_flight=state.in_flight,
+            counters=state.counters,
+            settings=self._settings,
+        )
+
+    # Taking in.
+
+    def _check_room(self, count: int) -> None:
+        room = QUEUED_BATCHES * self._settings.max_bets
+        if len(self._state.queue) + count > max(room, MAX_BETS_PER_UPDATE):
+            raise ApplicationError(
+                f"lane {self._lane} is saturated with {len(self._state.queue)} queued bets: send again later",
+                type=LaneSaturated.__name__,
+            )
+
+    def _take(self, bet_like: Any, *, sent_as: Any, tracked: bool) -> BetOutcome:
+        state = self._state
+        try:
+            bet = parse_bet(bet_like)
+        except InvalidBet as error:
+            return self._reject(RejectionReason(error.reason), error.detail, error.bet_id, sent_as)
+        lane = lane_of(bet.player, self._settings.lanes)
+        if lane != self._lane:
+            return self._reject(
+                RejectionReason.WRONG_LANE, f"player {bet.player} belongs to lane {lane}", bet.bet_id, sent_as
+            )
+        digest = bet.digest[:KNOWN_DIGEST_BYTES].hex()
+        known = state.known.get(bet.bet_id)
+        if known is None:
+            state.queue.append(QueuedBet(bet=bet, since=workflow.now(), tracked=tracked))
+            state.known[bet.bet_id] = KnownBet(digest=digest, batch_id=None)
+            state.counters.accepted += 1
+            return BetOutcome(bet_id=bet.bet_id, answer=Answer.ACCEPTED)
+        if known.digest != digest:
+            return self._reject(
+                RejectionReason.CONFLICT, "a bet with this id and other content was taken before", bet.bet_id, sent_as
+            )
+        state.counters.duplicates += 1
+        if tracked and known.batch_id is None:
+            next(queued for queued in state.queue if queued.bet.bet_id == bet.bet_id).tracked = True
+        return BetOutcome(bet_id=bet.bet_id, answer=Answer.DUPLICATE, batch_id=known.batch_id)
+
+    def _reject(self, reason: RejectionReason, detail: str, bet_id: str | None, sent_as: Any) -> BetOutcome:
+        self._state.rejections.append(
+            Rejection(
+                rejection_id=str(workflow.uuid4()),
+                lane=self._lane,
+                bet_id=bet_id,
+                reason=reason,
+                detail=detail,
+                payload=excerpt(text_of(sent_as)),
+                at=workflow.now(),
+            )
+        )
+        self._state.counters.rejected += 1
+        return BetOutcome(bet_id=bet_id, answer=Answer.REJECTED, reason=reason, detail=detail)
+
+    # Cutting batches.
+
+    def _has_work(self) -> bool:
+        return bool(self._state.rejections) or self._is_due() or self._should_continue_as_new()
+
+    def _is_due(self) -> bool:
+        if not self._may_cut():
+            return False
+        age = workflow.now() - self._state.queue[0].since
+        return age >= timedelta(seconds=self._settings.window_seconds) or self._is_full()
+
+    def _may_cut(self) -> bool:
+        state = self._state
+        return bool(state.queue) and not state.paused and len(state.in_flight) < self._settings.max_in_flight
+
+    def _is_full(self) -> bool:
+        count = self._next_batch_size()
+        return count == self._settings.max_bets or count < len(self._state.queue)
+
+    def _next_batch_size(self) -> int:
+        head = self._state.queue[: self._settings.max_bets + 1]
+        return prefix_that_fits(
+            [queued.bet for queued in head],
+            max_bets=self._settings.max_bets,
+            max_players=self._settings.max_players,
+        )
+
+    def _until_due(self) -> timedelta | None:
+        """How long the first queued bet's window still runs; None if nothing could be cut when it ends."""
+        if not self._may_cut():
+            return None
+        due = self._state.queue[0].since + timedelta(seconds=self._settings.window_seconds)
+        return max(due - workflow.now(), timedelta(milliseconds=1))
+
+    async def _cut(self) -> None:
+        """Starts a Settlement for the queue's head, and returns once it is known to have started."""
+        state = self._state
+        count = self._next_batch_size()
+        batch, state.queue = state.queue[:count], state.queue[count:]
+        bets = tuple(queued.bet for queued in batch)
+        settlement_id = batch_id(self._lane, bets)
+        state.in_flight[settlement_id] = count
+        state.counters.batches += 1
+        for bet in bets:
+            state.known[bet.bet_id].batch_id = settlement_id
+        self._forget_oldest()
+        try:
+            await workflow.start_child_workflow(
+                Settlement.run,
+                SettlementInput(
+                    lane=self._lane,
+                    bets=bets,
+                    tracked=tuple(queued.bet.bet_id for queued in batch if queued.tracked),
+                ),
+                id=settlement_id,
+                parent_close_policy=ParentClosePolicy.ABANDON,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                static_summary=f"lane {self._lane}: {count} bets of {len({bet.player for bet in bets})} players",
+                search_attributes=TypedSearchAttributes(
+                    [
+                        SearchAttributePair(visibility.LANE, self._lane),
+                        SearchAttributePair(visibility.BATCH_ID, settlement_id),
+                        SearchAttributePair(visibility.BATCH_STATUS, BatchStatus.PENDING.value),
+                    ]
+                ),
+            )
+        except WorkflowAlreadyStartedError:
+            # The id stands for this very content, so the batch is in good hands; but its end may have been told before.
+            state.in_flight.pop(settlement_id, None)
+
+    def _forget_oldest(self) -> None:
+        known = self._state.known
+        surplus = len(known) - len(self._state.queue) - MAX_RECENT_BETS
+        in_batches = [bet_id for bet_id, bet in known.items() if bet.batch_id is not None]
+        for bet_id in in_batches[: max(surplus, 0)]:
+            del known[bet_id]
+
+    async def _write_rejections(self) -> None:
+        state = self._state
+        while state.rejections:
+            written = state.rejections[:REJECTIONS_PER_WRITE]
+            await workflow.execute_activity_method(
+                Claiming.record_rejections,
+                written,
+                start_to_close_timeout=policies.SHORT_CALL_TIMEOUT,
+                retry_policy=policies.RETRY_UNTIL_DONE,
+                summary=f"{len(written)} rejected",
+            )
+            # Handlers may have appended meanwhile; what was written still stands at the head.
+            del state.rejections[: len(written)]
+            if self._should_continue_as_new():
+                return
+
+    def _should_continue_as_new(self) -> bool:
+        info, bound = workflow.info(), self._settings.continue_as_new_after_events
+        return (
+            info.is_continue_as_new_suggested()
+            or self._signals >= MAX_SIGNALS_PER_RUN
+            or (bound is not None and info.get_current_history_length() >= bound)
+        )
+
+    def _refresh_details(self) -> None:
+        state = self._state
+        workflow.set_current_details(
+            f"**lane {self._lane}**{' paused' if state.paused else ''}: {len(state.queue)} bets queued, "
+            f"{len(state.in_flight)} batches in flight\n\n"
+            f"accepted {state.counters.accepted}, duplicates {state.counters.duplicates}, "
+            f"rejected {state.counters.rejected}, batches {state.counters.batches}"
+        )

@@ -1,0 +1,27 @@
+"""Reads what anybody may send to a workflow, without ever failing its task."""
+
+from typing import Any
+
+from temporalio import workflow
+from temporalio.common import RawValue
+
+with workflow.unsafe.imports_passed_through():
+    from settlement.bets import RejectionReason
+    from settlement.errors import InvalidBet
+
+
+def decoded(payload: RawValue | None) -> Any:
+    """The payload as plain JSON values. Raises `InvalidBet` if there is none or it is no JSON."""
+    if payload is None:
+        raise InvalidBet(RejectionReason.MALFORMED, "no bet was sent", None)
+    try:
+        return workflow.payload_converter().from_payload(payload.payload)
+    except Exception as error:
+        raise InvalidBet(RejectionReason.MALFORMED, f"the payload is not JSON: {error}", None) from None
+
+
+def text_of(sent: Any) -> str:
+    """What was sent, as text for a person to read."""
+    if isinstance(sent, RawValue):
+        return sent.payload.data.decode(errors="replace")
+    return "" if sent is None else str(sent)

@@ -1,0 +1,28 @@
+"""Named time-outs and retries of activities. None limits the attempts: what may pass by itself is tried until it does."""
+
+from datetime import timedelta
+from typing import Final
+
+from temporalio.common import RetryPolicy
+
+RETRY_UNTIL_DONE: Final = RetryPolicy(
+    initial_interval=timedelta(milliseconds=500),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(seconds=15),
+    maximum_attempts=0,
+)
+
+HEARTBEAT_TIMEOUT: Final = timedelta(seconds=10)
+"""How long a killed worker's long activity goes unnoticed."""
+
+SHORT_CALL_TIMEOUT: Final = timedelta(seconds=30)
+"""One attempt at a few statements of SQL and a few RPC calls."""
+
+PROVE_TIMEOUT: Final = timedelta(minutes=5)
+"""One attempt at a proof, the wait for a free core included."""
+
+CONFIRM_TIMEOUT: Final = timedelta(minutes=30)
+"""One attempt at watching a transaction. The next one goes on where it stopped: nothing is decided by the clock."""
+
+RECONCILE_TIMEOUT: Final = timedelta(hours=1)
+"""One attempt at comparing a whole lane."""
