@@ -15,9 +15,9 @@ from typing import NoReturn
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
-from temporalio.client import Client
-from temporalio.envconfig import ClientConfig
 from temporalio.service import RPCError
+
+from client.connection import TemporalUnreachable, connect
 
 # A poll that finds no work is answered after a minute and asked again at once: two missed in a row mean a stuck worker.
 MAX_POLL_AGE = timedelta(seconds=150)
@@ -27,10 +27,10 @@ RPC_TIMEOUT = timedelta(seconds=5)
 async def latest_poll(queue: str, host: str) -> datetime | None:
     """When a worker on `host` last asked `queue` for an activity (UTC), or None if the server knows of none.
 
-    Reads the poller's identity, which the SDK sets to `<process id>@<host name>`. Raises `RuntimeError` if Temporal cannot be
-    connected to, `RPCError` if it refuses the question.
+    Reads the poller's identity, which the SDK sets to `<process id>@<host name>`. Raises `TemporalUnreachable`, or
+    `RPCError` if the server refuses the question.
     """
-    client = await Client.connect(**ClientConfig.load_client_connect_config())
+    client = await connect()
     answer = await client.workflow_service.describe_task_queue(
         DescribeTaskQueueRequest(
             namespace=client.namespace,
@@ -51,8 +51,8 @@ def complaint(queue: str, host: str) -> str | None:
     """What is wrong with the worker on `host` that should poll `queue`, in one line; None if nothing is."""
     try:
         polled_at = asyncio.run(latest_poll(queue, host))
-    except (RuntimeError, RPCError) as error:
-        return f"cannot ask Temporal about task queue {queue}: {error}"
+    except (TemporalUnreachable, RPCError) as error:
+        return f"task queue {queue}: {error}"
     if polled_at is None:
         return f"no worker on {host} polls task queue {queue}"
     age = datetime.now(UTC) - polled_at

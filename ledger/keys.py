@@ -64,11 +64,16 @@ def create_keypair(path: Path) -> Keypair:
                 json.dump(list(bytes(keypair)), file)
                 file.flush()
                 os.fsync(file.fileno())
-            os.link(draft, path)  # unlike a rename, refuses to replace a key
+            _publish(draft, path)
         finally:
             draft.unlink()
-    except FileExistsError:
-        raise KeyFileError(f"key file {path} exists already and is left as it is") from None
     except OSError as error:
         raise KeyFileError(f"key file {path} cannot be written: {error.strerror}") from None
     return keypair
+
+
+def _publish(draft: Path, path: Path) -> None:
+    try:
+        os.link(draft, path)  # unlike a rename, refuses to replace a key
+    except FileExistsError:
+        raise KeyFileError(f"key file {path} exists already and is left as it is") from None

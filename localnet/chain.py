@@ -103,7 +103,6 @@ class Chain:
         self._blocks.append(block)
         self._height_by_hash[block.blockhash] = block.height
         self.open_slot = block.slot + 1
-        self._stored_height = block.height
 
     def stored(self, height: int) -> None:
         """The block of this height is on disk: confirmed and finalized may follow."""

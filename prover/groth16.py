@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
+from typing import Final
 
 import groth16py
 
@@ -15,6 +16,13 @@ from prover.keys import load_proving_key, load_verifying_key
 from settlement.batches import Proof, Statement
 from settlement.errors import ProofRejected, ProvingKeyMissing
 from settlement.shapes import SHAPES, Shape
+
+_GROTH16_ERRORS: Final = (
+    groth16py.EncodingError,
+    groth16py.SetupError,
+    groth16py.VerificationError,
+    groth16py.WitnessError,
+)
 
 
 class _Keys:
@@ -65,7 +73,7 @@ class Groth16Prover:
         try:
             proof = groth16py.prove(keys.proving_key, circuit_signals(statement))
             verified = keys.verifier.verify(proof, [statement.public_input])
-        except groth16py.WitnessError as error:
+        except _GROTH16_ERRORS as error:
             raise ProofRejected(f"the circuit refuses {batch}: {error}") from error
         except Exception:
             raise

@@ -24,7 +24,7 @@ with workflow.unsafe.imports_passed_through():
     from settlement.limits import MAX_BETS_PER_UPDATE
     from settlement.netting import prefix_that_fits
     from workflows import names, policies, visibility
-    from workflows.payloads import decoded, text_of
+    from workflows.payloads import NOTHING, decoded, text_of
     from workflows.settlement import Settlement, SettlementInput
 
 QUEUED_BATCHES: Final = 5
@@ -166,7 +166,7 @@ class Batcher:
         self._check_room(count)
 
     @workflow.signal
-    def place_bet(self, payload: RawValue | None = None) -> None:
+    def place_bet(self, payload: RawValue = NOTHING) -> None:
         """Takes one bet as JSON. Nothing that is sent can make it fail; what is not accepted is recorded with its reason."""
         self._signals += 1
         try:

@@ -17,7 +17,7 @@ with workflow.unsafe.imports_passed_through():
     from settlement.intake import Answer, BetOutcome
     from settlement.receipts import Receipt
     from workflows import names, policies, visibility
-    from workflows.payloads import decoded, text_of
+    from workflows.payloads import NOTHING, decoded, text_of
 
 FIRST_LOOK: Final = timedelta(seconds=15)
 LONGEST_LOOK: Final = timedelta(minutes=10)
@@ -55,7 +55,7 @@ class BetWorkflow:
     """Workflow `bet-<bet_id>`: takes a bet as JSON, returns its `Receipt`."""
 
     @workflow.init
-    def __init__(self, payload: RawValue | None = None) -> None:
+    def __init__(self, payload: RawValue = NOTHING) -> None:
         self._payload = payload
         self._bet: Bet | None = None
         self._state = "received"
@@ -63,7 +63,7 @@ class BetWorkflow:
         self._receipt: Receipt | None = None
 
     @workflow.run
-    async def run(self, payload: RawValue | None = None) -> Receipt:
+    async def run(self, payload: RawValue = NOTHING) -> Receipt:
         try:
             bet = parse_bet(decoded(payload))
             if workflow.info().workflow_id != names.bet_workflow_id(bet.bet_id):

@@ -341,7 +341,7 @@ class TestTheCommands:
         assert queue in (names.SETTLEMENT_QUEUE, names.PROVING_QUEUE)
         assert queue in program_help(["worker.py"])
         assert name == f"{queue}-worker"
-        assert service["healthcheck"]["test"] == ["CMD", "python", "deploy/worker_health.py", queue]
+        assert service["healthcheck"]["test"] == ["CMD", "python", "-m", "deploy.worker_health", queue]
 
     @pytest.mark.parametrize("name", ["temporal-schema", "temporal-namespace"])
     def test_run_setup_scripts_that_are_mounted(self, name: str) -> None:
@@ -379,12 +379,13 @@ class TestTheDockerfile:
             return {name for name in found if (ROOT / name).is_dir() or (ROOT / f"{name}.py").is_file()}
 
         reached: set[str] = set()
-        waiting = {"worker", "starter", "localnet"}
+        waiting = {"worker", "starter", "localnet", "deploy"}
         while waiting:
             module = waiting.pop()
             reached.add(module)
             waiting |= {name for file in files(module) for name in imported(file)} - reached
-        assert reached <= {source.removesuffix(".py") for source in copied()}
+        assert reached - {"deploy"} <= {source.removesuffix(".py") for source in copied()}
+        assert "deploy/worker_health.py" in copied()
 
     def test_starts_from_a_pinned_image_of_the_supported_python(self) -> None:
         (base,) = instructions("FROM")

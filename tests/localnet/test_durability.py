@@ -14,7 +14,7 @@ from solders.system_program import ID as SYSTEM_PROGRAM
 from solders.transaction import VersionedTransaction
 
 from localnet.errors import LedgerUnusable
-from localnet.ledger import FAUCET_LAMPORTS, LEADER_LAMPORTS, UNSTORED_BLOCKS_MAX
+from localnet.ledger import FAUCET_LAMPORTS, LEADER_LAMPORTS, UNSTORED_BLOCKS_MAX, Ledger
 from localnet.store import SlotWrites
 from tests.localnet.support import (
     FEE,
@@ -169,20 +169,65 @@ async def test_nothing_is_confirmed_before_it_is_on_disk(tmp_path: Path, monkeyp
             await commit(slots)
 
         monkeypatch.setattr(running.ledger.store, "commit", slow_commit)
-        signature = (await cluster.client.request_airdrop(Keypair().pubkey(), SOL)).value
-        start = await cluster.result("getSlot", {"commitment": "processed"})
+        try:
+            signature = (await cluster.client.request_airdrop(Keypair().pubkey(), SOL)).value
+            start = await cluster.result("getSlot", {"commitment": "processed"})
 
-        async def held_open() -> bool:
-            return await cluster.result("getSlot", {"commitment": "processed"}) >= start + UNSTORED_BLOCKS_MAX - 1
+            async def slots_passed() -> bool:
+                return await cluster.result("getSlot", {"commitment": "processed"}) >= start + UNSTORED_BLOCKS_MAX - 1
 
-        await until(held_open)
-        await asyncio.sleep(3 * SLOT_SECONDS)  # time in which a ledger without the rule would confirm
-        status = await cluster.status(signature)
-        assert status is not None
-        assert status["confirmationStatus"] == "processed"
-        assert await cluster.result("getSlot", {"commitment": "processed"}) <= start + UNSTORED_BLOCKS_MAX + 1
-        disk_free.set()
+            await until(slots_passed)
+            await asyncio.sleep(3 * SLOT_SECONDS)  # time in which a ledger without the rule would confirm
+            status = await cluster.status(signature)
+            assert status is not None
+            assert status["confirmationStatus"] == "processed"
+            assert await cluster.result("getSlot", {"commitment": "processed"}) <= start + UNSTORED_BLOCKS_MAX + 1
+        finally:
+            disk_free.set()
         await cluster.wait_for(signature, "confirmed", "finalized")
+
+
+async def test_slots_seen_before_a_crash_are_not_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = Ledger.open(tmp_path / "ledger.db", SLOT_SECONDS)
+
+    async def never_commits(slots: Sequence[SlotWrites]) -> None:  # noqa: ARG001
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(ledger.store, "commit", never_commits)
+    start = ledger.view("processed").slot
+    slots = asyncio.create_task(ledger.run())
+
+    async def some_slots() -> bool:
+        return ledger.view("processed").slot >= start + UNSTORED_BLOCKS_MAX - 1
+
+    await until(some_slots)
+    slots.cancel()
+    await asyncio.gather(slots, return_exceptions=True)
+    seen = ledger.view("processed")
+    ledger.close()
+    reopened = Ledger.open(tmp_path / "ledger.db", SLOT_SECONDS)
+    assert reopened.view("processed").slot > seen.slot
+    assert reopened.view("processed").height <= seen.height, "blocks that were lost are no blocks"
+    reopened.close()
+
+
+async def test_versions_before_the_root_leave_the_database(tmp_path: Path) -> None:
+    recipient = Keypair().pubkey()
+    async with running_cluster(tmp_path / "ledger.db", FAST_SLOT_SECONDS) as (cluster, _):
+        payer = await cluster.funded(3 * SOL)
+        for lamports in (SOL // 2, SOL // 4):
+            await cluster.land(pay(payer, recipient, lamports, await cluster.blockhash()))
+        rest = await cluster.balance(payer.pubkey()) - FEE
+        signature = await cluster.send(pay(payer, recipient, rest, await cluster.blockhash()))
+        await cluster.wait_for(signature, "finalized")
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as connection:
+
+        def versions(key: Pubkey) -> int:
+            query = "SELECT count(*) FROM account_versions WHERE pubkey = ?"
+            return connection.execute(query, (bytes(key),)).fetchone()[0]
+
+        assert versions(recipient) == 1
+        assert versions(payer.pubkey()) == 0, "an account that was emptied leaves nothing behind"
 
 
 async def test_a_disk_that_refuses_stops_the_server(tmp_path: Path) -> None:

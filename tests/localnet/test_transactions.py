@@ -2,8 +2,10 @@
 
 import base64
 import struct
+from dataclasses import replace
 
 import base58
+import pytest
 from solders.compute_budget import set_compute_unit_limit, set_compute_unit_price
 from solders.hash import Hash
 from solders.instruction import Instruction
@@ -15,6 +17,8 @@ from solders.system_program import ID as SYSTEM_PROGRAM
 from solders.system_program import TransferParams, transfer
 from solders.transaction import VersionedTransaction
 
+from localnet.errors import TransactionRejected
+from localnet.transactions import check_locks, sanitize
 from tests.localnet.support import FEE, SOL, Cluster, pay, sign, until, wire
 
 CONFIRMED = {"encoding": "base64", "preflightCommitment": "confirmed"}
@@ -25,16 +29,13 @@ PACKET_BYTES = 1232
 async def test_a_transfer_moves_through_the_commitment_levels(cluster: Cluster) -> None:
     payer, recipient = await cluster.funded(), Keypair().pubkey()
     signature = await cluster.send(pay(payer, recipient, SOL, await cluster.blockhash()))
-    status = await cluster.status(signature)
-    assert status is not None
-    assert (status["confirmationStatus"], status["confirmations"]) == ("processed", 0)
-    assert (status["err"], status["status"]) == (None, {"Ok": None})
     levels: list[str] = []
 
     async def finalized() -> bool:
         status = await cluster.status(signature)
         assert status is not None
         levels.append(status["confirmationStatus"])
+        assert (status["err"], status["status"]) == (None, {"Ok": None})
         assert (status["confirmations"] is None) == (levels[-1] == "finalized")
         return levels[-1] == "finalized"
 
@@ -209,6 +210,19 @@ async def test_inner_instructions_and_v0_messages_keep_their_shape(cluster: Clus
     )
     assert landed["version"] == 0
     assert landed["transaction"]["message"]["addressTableLookups"] == []
+
+
+def test_a_transaction_locks_64_accounts_and_no_more() -> None:
+    payer = Keypair()
+    message = Message.new_with_compiled_instructions(
+        1, 0, 63, [payer.pubkey(), *(Pubkey.new_unique() for _ in range(63))], Hash.default(), []
+    )
+    transaction = VersionedTransaction.populate(message, [Signature.default()])
+    full = sanitize(transaction, lambda _: None, 0, [])
+    check_locks(full)
+    with pytest.raises(TransactionRejected) as refused:
+        check_locks(replace(full, keys=(*full.keys, Pubkey.new_unique())))
+    assert refused.value.error == "TooManyAccountLocks"
 
 
 async def test_an_account_named_twice_is_refused(cluster: Cluster) -> None:

@@ -59,6 +59,30 @@ def test_nobody_initialises_a_program_that_can_no_longer_be_upgraded(deployed: C
     deployed.refuses(ProgramError.NOT_UPGRADE_AUTHORITY, initialisation(deployed), pays=deployed.upgrade_authority)
 
 
+@pytest.mark.parametrize(
+    ("spoil", "error"),
+    [
+        ("owner", ProgramError.FOREIGN_ACCOUNT),
+        ("variant", ProgramError.ACCOUNT_KIND),
+        ("size", ProgramError.ACCOUNT_SIZE),
+    ],
+)
+def test_what_stands_at_the_programdata_address_is_not_taken_on_trust(
+    deployed: Chain, spoil: str, error: ProgramError
+) -> None:
+    address = layout.programdata_address(deployed.program_id)
+    account = deployed.account(address)
+    data, owner = bytes(account.data), account.owner
+    if spoil == "owner":
+        owner = Pubkey.new_unique()
+    elif spoil == "variant":
+        data = b"\x01" + data[1:]  # a buffer
+    else:
+        data = data[:44]
+    deployed.svm.set_account(address, Account(account.lamports, data, owner, False, 0))
+    deployed.refuses(error, initialisation(deployed), pays=deployed.upgrade_authority)
+
+
 def test_it_is_initialised_once(deployed: Chain) -> None:
     deployed.send([initialisation(deployed)], deployed.upgrade_authority)
     key = deployed.upgrade_authority.pubkey()

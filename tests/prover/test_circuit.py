@@ -80,9 +80,12 @@ def _int(signals: Signals, name: str) -> int:
 
 
 def tampered(signals: Signals, tamper: Tampering) -> Signals:
+    """`signals` after `tamper`, which must have changed something."""
     lists = {name: list(value) for name, value in signals.items() if isinstance(value, list)}
     tamper(lists)
-    return {**signals, **{name: [value % FIELD_MODULUS for value in values] for name, values in lists.items()}}
+    changed = {**signals, **{name: [value % FIELD_MODULUS for value in values] for name, values in lists.items()}}
+    assert changed != signals
+    return changed
 
 
 @pytest.mark.parametrize(
@@ -157,12 +160,10 @@ def _flip_outcome(lists: dict[str, list[int]]) -> None:
     lists["outcomes"][0] = 1 - lists["outcomes"][0]
 
 
-def _change_slot(slot: int) -> Tampering:
-    return _set("slots", 0, slot)
-
-
-def _weigh(weight_numerator: int, weight_denominator: int, name: str) -> Tampering:
-    return _set(name, 0, weight_numerator * pow(weight_denominator, -1, FIELD_MODULUS))
+def _swap_slots_of_two_bets(lists: dict[str, list[int]]) -> None:
+    """Bets of two players, of different stakes, change places: the players' sums no longer fit."""
+    other = next(i for i, slot in enumerate(lists["slots"]) if slot != lists["slots"][0])
+    lists["slots"][0], lists["slots"][other] = lists["slots"][other], lists["slots"][0]
 
 
 def _stake_beyond_its_bits_with_fitting_net(lists: dict[str, list[int]]) -> None:
@@ -222,11 +223,11 @@ TAMPERINGS: Final[dict[str, Tampering]] = {
     "the outcome swapped": _flip_outcome,
     "a guess of 2": _guess_of_two_with_fitting_net,
     "an outcome of 2": _outcome_of_two_with_fitting_net,
-    "an outcome of 1/4": _weigh(1, 4, "outcomes"),
-    "a bet in another's slot": _change_slot(1),
-    "a bet in an empty slot": _change_slot(7),
+    "an outcome of 1/4": _set("outcomes", 0, pow(4, -1, FIELD_MODULUS)),
+    "a bet in another's slot": _swap_slots_of_two_bets,
+    "a bet in an empty slot": _set("slots", 0, 7),
     "a bet in slot P": _slot_beyond_the_players_with_fitting_net,
-    "a bet in slot -1": _change_slot(-1),
+    "a bet in slot -1": _set("slots", 0, -1),
 }
 LARGE_SHAPE_TAMPERINGS: Final = ("a net one higher", "an amount moved between pairs", "the outcome swapped")
 

@@ -67,7 +67,7 @@ def test_a_proving_key_with_one_changed_byte_is_refused(own_keys: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["proving_key", "verifying_key", "note"])
-def test_a_missing_or_damaged_file_is_refused_and_making_keys_repairs_it(own_keys: Path, damage: str) -> None:
+def test_a_missing_or_damaged_file_is_refused(own_keys: Path, damage: str) -> None:
     path: Path = getattr(key_files(own_keys, TINY), damage)
     path.unlink()
     with pytest.raises(ProvingKeyMissing, match="cannot be read"):
@@ -88,19 +88,21 @@ def test_a_damaged_key_is_made_anew_and_what_a_killed_process_left_is_cleared(ow
     load_proving_key(own_keys, TINY)
 
 
-def test_two_that_make_the_same_keys_at_once_make_them_once(tmp_path: Path) -> None:
+def test_two_that_make_the_same_keys_at_once_make_them_once_and_print_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     stages: list[KeyStage] = []
-    makers = [
-        threading.Thread(
-            target=make_development_keys, args=(tmp_path, [TINY], lambda _shape, stage: stages.append(stage))
-        )
-        for _ in range(2)
-    ]
+
+    def make() -> None:
+        make_development_keys(tmp_path, [TINY], lambda _shape, stage: stages.append(stage))
+
+    makers = [threading.Thread(target=make) for _ in range(2)]
     for maker in makers:
         maker.start()
     for maker in makers:
         maker.join(JOIN_TIMEOUT_SECONDS)
     assert stages == [KeyStage.MAKING, KeyStage.MADE, KeyStage.PRESENT]
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_changed_circuit_asks_for_another_key(
@@ -121,7 +123,7 @@ def test_each_shape_has_a_key_of_its_own(tiny_keys: Path) -> None:
 def test_a_circuit_that_does_not_compile_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "settlement.circom").write_text("template {")
     monkeypatch.setattr(circuit, "CIRCUITS_DIR", tmp_path)
-    with pytest.raises(ProvingKeyMissing, match="keys of 4x4 could not be made: .*circom"):
+    with pytest.raises(ProvingKeyMissing, match=r"keys of 4x4 could not be made: .*circom"):
         make_development_keys(tmp_path / "keys", [TINY])
     assert not list((tmp_path / "keys").glob("4x4*"))
 
@@ -130,8 +132,3 @@ def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ProvingKeyMissing, match=r"no keys can be kept in .*file"):
         make_development_keys(tmp_path / "file", [TINY])
-
-
-def test_making_keys_writes_nothing_to_standard_output(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    make_development_keys(tmp_path, [TINY])
-    assert capfd.readouterr() == ("", "")
