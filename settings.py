@@ -4,6 +4,7 @@ Temporal's own connection (address, namespace, TLS, API key) is set in Temporal'
 configuration file.
 """
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +17,10 @@ from settlement.limits import MAX_LANE
 from settlement.shapes import SHAPES
 
 PREFIX = "CROUPIER_"
-STACK_ENV = Path("var/stack.env")
+VAR = Path(os.environ.get("CROUPIER_VAR", "var"))
+"""The embedded stack's state, and the defaults of all paths."""
+
+STACK_ENV = VAR / "stack.env"
 """Where the embedded stack says how to reach it, as long as it runs."""
 
 
@@ -34,13 +38,13 @@ class Commitment(StrEnum):
 class Settings(BaseSettings):
     """All settings with their defaults and bounds. Durations in seconds, amounts in lamports unless the name says otherwise."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="ignore")
 
     rpc_url: Annotated[AnyUrl, Field(description="the Solana JSON-RPC node")] = AnyUrl("http://127.0.0.1:8899")
     program_id: Annotated[str | None, Field(description="address of the settlement program")] = None
     authority_keypair: Annotated[
         Path, Field(description="key file (solana-keygen JSON, mode 0600) of the authority; it signs and pays")
-    ] = Path("var/keys/authority.json")
+    ] = VAR / "keys" / "authority.json"
     program_keypair: Annotated[Path, Field(description="key file of the program's address; for deployment only")] = (
         Path("var/keys/program.json")
     )
@@ -49,8 +53,8 @@ class Settings(BaseSettings):
     )
     journal_url: Annotated[
         str, Field(description="SQLAlchemy URL: sqlite+aiosqlite:///… or postgresql+asyncpg://…")
-    ] = "sqlite+aiosqlite:///var/journal.db"
-    circuit_keys: Annotated[Path, Field(description="directory of the proving keys")] = Path("var/circuits")
+    ] = f"sqlite+aiosqlite:///{VAR / 'journal.db'}"
+    circuit_keys: Annotated[Path, Field(description="directory of the proving keys")] = VAR / "circuits"
     lanes: Annotated[int, Field(ge=1, le=MAX_LANE + 1, description="number of lanes; the same for every client")] = 1
     window_seconds: Annotated[
         float, Field(gt=0, le=3600, description="how old a batch's first bet may get before it is cut")

@@ -33,7 +33,7 @@ from activities.receipts import Receipts
 from activities.reconciling import Reconciling
 from activities.recording import Recording
 from activities.submitting import Submitting
-from client.connection import TemporalUnreachable, connect
+from client.connection import TemporalUnreachable, connect, end_process
 from client.intake import TemporalIntake
 from settings import InvalidSetting, Settings, load_settings
 from settlement.errors import CroupierError
@@ -148,11 +148,13 @@ def main(
 ) -> None:
     """Runs Croupier's worker. Settings come from CROUPIER_… and TEMPORAL_… variables (README, Configuration)."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    exit_status = 0
     try:
         asyncio.run(run(load_settings(), queues))
     except (InvalidSetting, TemporalUnreachable, CroupierError, RPCError) as error:
         print(f"worker: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+        exit_status = 1
+    end_process(exit_status)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,9 @@
 """Connects to Temporal the standard way: `TEMPORAL_…` variables or Temporal's configuration file."""
 
+import os
+import sys
+from typing import NoReturn
+
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfig
@@ -22,3 +26,10 @@ async def connect() -> Client:
         raise TemporalUnreachable(
             f"no Temporal server answers at {address}: start one (`make up`) or set TEMPORAL_ADDRESS ({error})"
         ) from error
+
+
+def end_process(status: int) -> NoReturn:
+    """Ends the process now. After a failed connection the SDK's threads can abort the interpreter's orderly shutdown (SIGABRT)."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

@@ -8,8 +8,8 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from settlement.bets import Bet, lane_of
-from settlement.errors import LaneSaturated
+from settlement.bets import Bet, lane_of, parse_bet
+from settlement.errors import InvalidBet, LaneSaturated
 from settlement.intake import BetOutcome
 from settlement.receipts import Receipt
 from workflows import names
@@ -55,9 +55,16 @@ class TemporalIntake:
         """Places up to `MAX_BETS_PER_UPDATE` bets, as JSON values, by one update. Raises `LaneSaturated`."""
         return await self._update(lane, names.PLACE_BETS, list(bets), list[BetOutcome])
 
-    async def signal(self, lane: int, bet: Any) -> None:
+    async def signal(self, bet: Any) -> None:
         """Sends anything as a bet by signal. What comes of it stands in the journal."""
-        await self._batcher(lane).signal(Batcher.place_bet, bet)
+        await self._batcher(self.lane_for(bet)).signal(Batcher.place_bet, bet)
+
+    def lane_for(self, bet: Any) -> int:
+        """The lane of a bet given as JSON value. What is no bet belongs to lane 0, whose Batcher records the reason."""
+        try:
+            return lane_of(parse_bet(bet).player, self._settings.lanes)
+        except InvalidBet:
+            return 0
 
     async def track(self, bet: Bet) -> WorkflowHandle[Any, Receipt]:
         """Places a bet by a workflow of its own, whose result is the receipt.

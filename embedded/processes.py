@@ -2,10 +2,9 @@
 
 import asyncio
 import ctypes
-import os
 import signal
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -51,7 +50,7 @@ class Child:
             await asyncio.sleep(POLL_SECONDS)
 
 
-async def start(name: str, command: Sequence[str | Path], log: Path, environment: Mapping[str, str]) -> Child:
+async def start(name: str, command: Sequence[str | Path], *, log: Path, folder: Path) -> Child:
     """Starts a child in a session of its own, so that a Ctrl-C reaches only the parent, which stops children in order."""
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
@@ -59,7 +58,7 @@ async def start(name: str, command: Sequence[str | Path], log: Path, environment
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
             stderr=asyncio.subprocess.STDOUT,
-            env={**os.environ, **environment},
+            cwd=folder,
             start_new_session=True,
             preexec_fn=_end_with_parent,
         )

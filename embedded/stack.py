@@ -28,6 +28,7 @@ BANKROLL_LAMPORTS: Final = 20 * LAMPORTS_PER_SOL
 """What each house is topped up to."""
 
 BIN: Final = Path(sys.executable).parent
+ROOT: Final = Path(__file__).parent.parent
 
 
 class StackBusy(Exception):
@@ -63,12 +64,16 @@ async def running_stack(var: Path, defaults: dict[str, str], progress: Progress)
 
     Raises `StackBusy`, `ChildFailed`, or what provisioning raises.
     """
-    (var / "log").mkdir(parents=True, exist_ok=True)
+    var = var.resolve()
+    try:
+        (var / "log").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ChildFailed(f"{var} cannot be made: {error.strerror}") from None
     with _only_one_on(var):
         async with AsyncExitStack() as exits:
 
             async def started(name: str, *command: str | Path) -> Child:
-                child = await start(name, command, var / "log" / f"{name}.log", {})
+                child = await start(name, command, log=var / "log" / f"{name}.log", folder=ROOT)
                 exits.push_async_callback(stop, child)
                 return child
 
@@ -114,11 +119,13 @@ async def running_stack(var: Path, defaults: dict[str, str], progress: Progress)
             )
             os.environ["CROUPIER_PROGRAM_ID"] = environment["CROUPIER_PROGRAM_ID"] = str(provisioned.program_id)
             progress("worker", 0)
-            worker = await started("worker", sys.executable, "worker.py")
+            worker = await started("worker", sys.executable, ROOT / "worker.py")
             await worker.wait_for_line("worker ready", READY_SECONDS)
             progress("worker", 1)
-            STACK_ENV.write_text("".join(f"{name}={value}\n" for name, value in environment.items()))
-            exits.callback(STACK_ENV.unlink, missing_ok=True)
+            # Other terminals' commands find the stack by this file (`settings.load_settings`).
+            told = var / STACK_ENV.name
+            told.write_text("".join(f"{name}={value}\n" for name, value in environment.items()))
+            exits.callback(told.unlink, missing_ok=True)
             yield Stack(
                 settings=load_settings(),
                 client=client,

@@ -140,6 +140,11 @@ class SqlJournal:
         async with self._database.read() as connection:
             return await reading.recent_batches(connection, limit)
 
+    async def players(self, limit: int) -> list[str]:
+        """Players with bets, by key. `limit` as in `recent_batches`."""
+        async with self._database.read() as connection:
+            return await reading.players(connection, limit)
+
     async def rejections(self, limit: int, lane: int | None = None) -> list[Rejection]:
         """What was rejected last, newest first, in a batch or before it came into one. `limit` as in `recent_batches`."""
         async with self._database.read() as connection:

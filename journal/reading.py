@@ -84,6 +84,12 @@ async def recent_batches(connection: AsyncConnection, limit: int) -> list[BatchS
     return await _summaries(connection, None, order=newest, limit=limit)
 
 
+async def players(connection: AsyncConnection, limit: int) -> list[str]:
+    _check_limit(limit)
+    rows = await connection.execute(select(bets.c.player).distinct().order_by(bets.c.player).limit(limit))
+    return list(rows.scalars())
+
+
 async def players_waiting(
     connection: AsyncConnection, lane: int, before_number: int, players: Sequence[str]
 ) -> list[str]:

@@ -55,6 +55,7 @@ from settlement.errors import (
     AlreadySettled,
     BatchNumberTaken,
     HouseUncovered,
+    JournalConflict,
     LedgerMisconfigured,
     LedgerUnavailable,
     SettlementRefused,
@@ -267,7 +268,8 @@ class SolanaLedger:
         """See the port. The order of the reads matters: each must be at least as fresh as those before it.
 
         A finalized failure is raised only if it is the newest attempt's and that attempt was for this very statement; others
-        count as dead, for the caller has dealt with them.
+        count as dead, for the caller has dealt with them. Besides the port's errors: `JournalConflict` if one of the attempts
+        has settled this number with other bets than the statement's.
         """
         finalized = await self._rpc.epoch_info("finalized")
         sightings = await self._sightings(attempts)
@@ -275,6 +277,8 @@ class SolanaLedger:
         live = [sighting for sighting in sightings if not sighting.is_dead(finalized)]
         if record.value is not None and record.value.bets_root == statement.bets_root:
             return Verdict(standing=Standing.SETTLED, landing=await self._landing(record.value, sightings))
+        if record.value is not None:
+            _require_foreign(record.value, attempts)
         if record.slot < finalized.absolute_slot:
             raise LedgerUnavailable(
                 f"{self._rpc.name} answers as of slot {record.slot}, behind slot {finalized.absolute_slot}"
@@ -286,14 +290,14 @@ class SolanaLedger:
                 f" batch {statement.number} of lane {statement.lane} with its bets root"
             )
         if record.value is not None:
-            return await self._judge_taken_number(statement, record.value, live, attempts)
+            return await self._judge_taken_number(statement, record.value, live)
         if live:
             return Verdict(standing=Standing.PENDING)
         self._raise_failure_of_newest(statement, sightings)
         return Verdict(standing=Standing.NONE_LIVE)
 
     async def _judge_taken_number(
-        self, statement: Statement, record: OnChainBatch, live: Sequence[_Sighting], attempts: Sequence[SignedAttempt]
+        self, statement: Statement, record: OnChainBatch, live: Sequence[_Sighting]
     ) -> Verdict:
         """The record has another root, so no attempt for this number can land as long as the record stays."""
         if any(sighting.attempt.number != statement.number for sighting in live):
@@ -302,13 +306,6 @@ class SolanaLedger:
             final = (await self._record(statement.lane, statement.number, "finalized")).value
             if final is None or final.bets_root != record.bets_root:
                 return Verdict(standing=Standing.PENDING)
-        own = next((a for a in attempts if settled_by(a) == (record.number, record.bets_root)), None)
-        if own is not None:
-            # To renumber the batch now would pay these bets twice.
-            raise SettlementRefused(
-                f"attempt {own.signature} of this batch has settled batch {record.number} of lane {record.lane} with other"
-                f" bets than are to be settled now (root {record.bets_root:064x}): compare journal and chain by hand"
-            )
         raise _number_taken(record)
 
     async def _sightings(self, attempts: Sequence[SignedAttempt]) -> list[_Sighting]:
@@ -459,6 +456,17 @@ class SolanaLedger:
 
 def _on_chain(account: Account) -> OnChainBatch:
     return OnChainBatch(**asdict(layout.BatchRecord.decode(account.data)))
+
+
+def _require_foreign(record: OnChainBatch, attempts: Sequence[SignedAttempt]) -> None:
+    """Raises `JournalConflict` if one of the batch's own attempts made a record that is not the statement's."""
+    own = next((a for a in attempts if settled_by(a) == (record.number, record.bets_root)), None)
+    if own is not None:
+        # No refusal, which a caller may answer with another number: that would pay these bets twice.
+        raise JournalConflict(
+            f"attempt {own.signature} of this batch has settled number {record.number} of lane {record.lane} with other"
+            f" bets than are to be settled now (root {record.bets_root:064x}): compare journal and chain by hand"
+        )
 
 
 def _number_taken(record: OnChainBatch) -> BatchNumberTaken:

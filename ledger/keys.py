@@ -72,8 +72,19 @@ def create_keypair(path: Path) -> Keypair:
     return keypair
 
 
+def load_or_create_keypair(path: Path) -> Keypair:
+    """The key in a file, which is made if there is none. Raises `KeyFileError`."""
+    return load_keypair(path) if path.exists() else create_keypair(path)
+
+
 def _publish(draft: Path, path: Path) -> None:
+    """Gives the finished file its name, durably: a key that money was sent to must outlive a power cut."""
     try:
         os.link(draft, path)  # unlike a rename, refuses to replace a key
     except FileExistsError:
         raise KeyFileError(f"key file {path} exists already and is left as it is") from None
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -12,6 +12,7 @@ faucet key lies in the database.
     chain         blocks, blockhash expiry and commitment levels
     store         SQLite: what survives `kill -9`
     ledger        the bank: executes, ages and saves; the only writer
+    params        JSON-RPC parameters, checked
     encoding      accounts and transactions as RPC JSON
     rpc           the JSON-RPC methods
     server        HTTP, JSON-RPC envelopes, bounds

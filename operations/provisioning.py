@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict
-from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
@@ -17,7 +16,7 @@ from temporalio.client import Client
 
 from journal.migrate import upgrade
 from ledger import layout
-from ledger.keys import create_keypair, load_keypair
+from ledger.keys import load_or_create_keypair
 from ledger.proof_encoding import encode_verifying_key
 from ledger.provisioning import Provisioner
 from ledger.rpc import RpcClient
@@ -56,7 +55,10 @@ async def provision(settings: Settings, *, bankroll_lamports: int, faucet: bool,
     await upgrade(settings.journal_url)
     progress("journal", 1)
     await asyncio.to_thread(_make_keys, settings.circuit_keys, progress)
-    authority, program = _keypair(settings.authority_keypair), _keypair(settings.program_keypair)
+    authority, program = (
+        load_or_create_keypair(settings.authority_keypair),
+        load_or_create_keypair(settings.program_keypair),
+    )
     program_id = program.pubkey()
     async with RpcClient(str(settings.rpc_url)) as rpc:
         chain = Provisioner(rpc, authority, priority_fee_micro_lamports=settings.priority_fee_micro_lamports)
@@ -117,16 +119,7 @@ async def _fill_houses(chain: Provisioner, program_id: Pubkey, lanes: int, bankr
 
 
 def _make_keys(keys_dir: Path, progress: Progress) -> None:
-    done = 0.0
-
     def tell(shape: Shape, stage: KeyStage) -> None:
-        nonlocal done
-        if stage is not KeyStage.MAKING:
-            done += shape.bets / sum(each.bets for each in SHAPES)
-        progress(f"development keys {shape.name}, unsafe for funds", done)
+        progress(f"development keys {shape.name}, unsafe for funds", 0 if stage is KeyStage.MAKING else 1)
 
     make_development_keys(keys_dir, SHAPES, tell)
-
-
-def _keypair(path: Path) -> Keypair:
-    return load_keypair(path) if path.exists() else create_keypair(path)

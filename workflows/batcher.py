@@ -132,10 +132,7 @@ class Batcher:
         visibility.show(visibility.LANE.value_set(self._lane))
         while True:
             self._refresh_details()
-            with contextlib.suppress(TimeoutError):
-                await workflow.wait_condition(
-                    self._has_work, timeout=self._until_due(), timeout_summary="the batch's window"
-                )
+            await self._wait_for_work()
             await self._write_rejections()
             while self._is_due():
                 await self._cut()
@@ -311,12 +308,20 @@ class Batcher:
             max_players=self._settings.max_players,
         )
 
-    def _until_due(self) -> timedelta | None:
-        """How long the first queued bet's window still runs; None if nothing could be cut when it ends."""
+    def _due_at(self) -> datetime | None:
+        """When the first queued bet's window ends; None if nothing could be cut then."""
         if not self._may_cut():
             return None
-        due = self._state.queue[0].since + timedelta(seconds=self._settings.window_seconds)
-        return max(due - workflow.now(), timedelta(milliseconds=1))
+        return self._state.queue[0].since + timedelta(seconds=self._settings.window_seconds)
+
+    async def _wait_for_work(self) -> None:
+        due = self._due_at()
+        timeout = due and max(due - workflow.now(), timedelta(milliseconds=1))
+        with contextlib.suppress(TimeoutError):
+            # A bet that comes into an empty queue, and new settings, move the time to wait for.
+            await workflow.wait_condition(
+                lambda: self._has_work() or self._due_at() != due, timeout=timeout, timeout_summary="the batch's window"
+            )
 
     async def _cut(self) -> None:
         """Starts a Settlement for the queue's head, and returns once it is known to have started."""

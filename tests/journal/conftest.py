@@ -15,6 +15,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from journal.adapter import SqlJournal
 from journal.migrate import upgrade
+from journal.tables import metadata
+from tests.journal.samples import run
 
 _database_numbers = count()
 
@@ -49,14 +51,15 @@ class PostgresServer:
 @pytest.fixture(scope="session")
 def postgres() -> Generator[PostgresServer, None, None]:
     # Not under pytest's own temporary directory: any pytest that starts closes that to other users, and so to the server.
-    server = get_server(tempfile.mkdtemp(prefix="croupier-postgres-"), cleanup_mode="delete")
+    directory = tempfile.mkdtemp(prefix="croupier-postgres-")
+    server = get_server(directory, cleanup_mode=None)
     socket_directory = server.get_postmaster_info().socket_dir
     assert socket_directory is not None
     yield PostgresServer(str(socket_directory))
-    # An orderly stop would first write every test's database to the disk.
+    # The package's own way to stop would first write every test's database to the disk.
     stop = ("stop", "-w", "-m", "immediate", "-D", str(server.pgdata))
     pgexec("pg_ctl", stop, bin_path=server.bin_path, user=server.system_user)
-    server.cleanup()
+    shutil.rmtree(directory)
 
 
 @pytest.fixture(scope="session")
@@ -81,15 +84,35 @@ def sqlite_url(migrated_file: Path, tmp_path: Path) -> str:
     return f"sqlite:///{path}"
 
 
-@pytest.fixture
-async def postgresql_url(postgres: PostgresServer, migrated_postgres: str) -> str:
+@pytest.fixture(scope="session")
+async def shared_postgresql_url(postgres: PostgresServer, migrated_postgres: str) -> str:
     return await postgres.new_database(template=migrated_postgres)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture
+async def postgresql_url(shared_postgresql_url: str) -> str:
+    # Emptied rather than made anew, which is slow. In the role of a replica no trigger fires, so append-only tables too.
+    deletions = [f"DELETE FROM {table.name}" for table in reversed(metadata.sorted_tables)]
+    await run(shared_postgresql_url, "SET LOCAL session_replication_role = replica", *deletions)
+    return shared_postgresql_url
+
+
+@pytest.fixture
+async def own_postgresql_url(postgres: PostgresServer, migrated_postgres: str) -> str:
+    return await postgres.new_database(template=migrated_postgres)
+
+
+@pytest.fixture(params=["sqlite_url", "postgresql_url"], ids=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest) -> str:
     """A migrated, empty journal, once on each database."""
-    found: str = request.getfixturevalue(f"{request.param}_url")
+    found: str = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture(params=["sqlite_url", "own_postgresql_url"], ids=["sqlite", "postgresql"])
+def own_url(request: pytest.FixtureRequest) -> str:
+    """Like `url`, for a test that leaves more than rows behind."""
+    found: str = request.getfixturevalue(request.param)
     return found
 
 

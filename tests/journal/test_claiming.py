@@ -200,6 +200,15 @@ async def test_claims_at_once_get_consecutive_numbers_and_share_no_bet(url: str)
         assert await asyncio.gather(*(one.claim(asked) for asked in asked)) == answers
 
 
+async def test_lanes_that_claim_the_same_bets_in_opposite_orders_do_not_deadlock(url: str) -> None:
+    async with SqlJournal.open(url) as one, SqlJournal.open(url) as other:
+        for attempt in range(5):
+            bets = some_bets(200, f"b{attempt}")
+            answers = await asyncio.gather(one.claim(claim(bets, lane=1)), other.claim(claim(bets[::-1], lane=2)))
+            assert sorted(len(answer.bets) for answer in answers) == [0, 200]
+            assert sorted(len(answer.duplicates) for answer in answers) == [0, 200]
+
+
 async def test_one_claim_made_from_many_tasks_at_once_is_one_batch(url: str) -> None:
     asked = claim(some_bets(3))
     async with SqlJournal.open(url) as one, SqlJournal.open(url) as other:
@@ -208,12 +217,12 @@ async def test_one_claim_made_from_many_tasks_at_once_is_one_batch(url: str) -> 
     assert answers[0].bets == asked.bets
 
 
-async def test_killed_processes_leave_whole_claims_with_consecutive_numbers(url: str) -> None:
+async def test_killed_processes_leave_whole_claims_with_consecutive_numbers(own_url: str) -> None:
     """Several processes claim as fast as they can and are killed with SIGKILL in the middle of it."""
     acknowledged_before_kill = 5
     processes = [
         await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.journal.claimer", url, name, cwd=ROOT, stdout=asyncio.subprocess.PIPE
+            sys.executable, "-m", "tests.journal.claimer", own_url, name, cwd=ROOT, stdout=asyncio.subprocess.PIPE
         )
         for name in ("x", "y")
     ]
@@ -232,7 +241,7 @@ async def test_killed_processes_leave_whole_claims_with_consecutive_numbers(url:
             if line.endswith("\n"):
                 batch, number = line.split()
                 acknowledged[batch] = int(number)
-    async with SqlJournal.open(url) as journal:
+    async with SqlJournal.open(own_url) as journal:
         held = await journal.batches(LANE, 0, 1_000)
         assert [summary.number for summary in held] == list(range(1, len(held) + 1))
         assert acknowledged.items() <= {summary.batch_id: summary.number for summary in held}.items()

@@ -71,10 +71,10 @@ async def test_a_full_disk_is_unavailability_and_leaves_nothing_half_written(sql
         assert await journal.recent_batches(1) == []
 
 
-async def test_a_read_only_server_is_unavailability(postgres: PostgresServer, postgresql_url: str) -> None:
-    name = postgresql_url.split("@/")[1].split("?")[0]
+async def test_a_read_only_server_is_unavailability(postgres: PostgresServer, own_postgresql_url: str) -> None:
+    name = own_postgresql_url.split("@/")[1].split("?")[0]
     await postgres.run(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-    async with SqlJournal.open(postgresql_url) as journal:
+    async with SqlJournal.open(own_postgresql_url) as journal:
         with pytest.raises(JournalUnavailable, match="read-only"):
             await journal.claim(claim(some_bets(1)))
 
@@ -134,9 +134,9 @@ async def test_a_damaged_sqlite_file_is_named_with_the_way_out(sqlite_url: str, 
         await _open(sqlite_url)
 
 
-async def test_tables_that_went_missing_are_misconfiguration(url: str) -> None:
-    async with SqlJournal.open(url) as journal:
-        await run(url, "DROP TABLE attempts")
+async def test_tables_that_went_missing_are_misconfiguration(own_url: str) -> None:
+    async with SqlJournal.open(own_url) as journal:
+        await run(own_url, "DROP TABLE attempts")
         with pytest.raises(JournalMisconfigured, match="apply its migrations"):
             await journal.attempts("settlement-0-none")
 

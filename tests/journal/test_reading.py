@@ -3,9 +3,12 @@
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import func, select
 
 from journal.adapter import SqlJournal
+from journal.database import Database
 from journal.reading import MAX_ROWS_PER_READ
+from journal.tables import batches
 from settlement.batches import BetStatus, ClaimedBatch
 from settlement.bets import RejectionReason
 from settlement.lifecycle import BatchStatus
@@ -51,6 +54,18 @@ async def test_batches_of_a_lane_are_paged_by_number(journal: SqlJournal) -> Non
     second = await journal.batches(LANE, first[-1].number, 3)
     assert [summary.batch_id for summary in second] == [batch.batch_id for batch in claimed[3:]]
     assert second[0] == await journal.batch(claimed[3].batch_id)
+
+
+async def test_a_read_sees_one_state_while_others_write(url: str, journal: SqlJournal) -> None:
+    database = Database(url)
+    count = select(func.count()).select_from(batches)
+    async with database.read() as connection:
+        assert await connection.scalar(count) == 0
+        await journal.claim(claim(some_bets(1)))
+        assert await connection.scalar(count) == 0
+    async with database.read() as connection:
+        assert await connection.scalar(count) == 1
+    await database.close()
 
 
 async def test_recent_batches_are_of_all_lanes_newest_first(journal: SqlJournal) -> None:

@@ -10,7 +10,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, event
+from sqlalchemy.engine import ExceptionContext
 
 from journal import tables
 from journal.adapter import SqlJournal
@@ -67,16 +68,26 @@ async def test_a_sqlite_journal_is_in_wal_mode_and_commits_outlive_a_loss_of_pow
     assert settings == {"journal_mode": "wal", "synchronous": full, "foreign_keys": 1, "busy_timeout": 5_000}
 
 
-async def test_a_restored_file_that_lost_wal_mode_gets_it_back(sqlite_url: str) -> None:
-    path = sqlite_url.removeprefix("sqlite:///")
-    with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA journal_mode = DELETE")
-    connection.close()
-    async with SqlJournal.open(sqlite_url):
-        pass
-    with sqlite3.connect(path) as connection:
-        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    connection.close()
+async def test_a_restored_file_that_lost_wal_mode_gets_it_back_once_its_writer_is_done(sqlite_url: str) -> None:
+    """SQLite refuses the change at once while another writes, however long it may wait for locks."""
+    other = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)
+    other.execute("PRAGMA journal_mode = DELETE")
+    other.execute("BEGIN IMMEDIATE")
+    database = Database(sqlite_url)
+    refused = asyncio.Event()
+
+    def note(_: ExceptionContext) -> None:
+        refused.set()
+
+    event.listen(database.engine.sync_engine, "handle_error", note)
+    change = asyncio.create_task(database.use_wal())
+    await asyncio.wait_for(refused.wait(), timeout=10)
+    other.execute("COMMIT")
+    await change
+    async with database.read() as connection:
+        assert (await connection.exec_driver_sql("PRAGMA journal_mode")).scalar_one() == "wal"
+    other.close()
+    await database.close()
 
 
 @pytest.mark.parametrize("table", [table.name for table in tables.APPEND_ONLY])
@@ -108,16 +119,16 @@ class TestOpening:
         assert not (tmp_path / "none.db").exists()
 
     @pytest.mark.parametrize(("version", "remedy"), [("9999", "update the program"), ("0000", "apply the migrations")])
-    async def test_another_schema_version_is_refused(self, url: str, version: str, remedy: str) -> None:
-        await run(url, f"UPDATE alembic_version SET version_num = '{version}'")
+    async def test_another_schema_version_is_refused(self, own_url: str, version: str, remedy: str) -> None:
+        await run(own_url, f"UPDATE alembic_version SET version_num = '{version}'")
         with pytest.raises(JournalMisconfigured, match=f"version {version}, .*{remedy}"):
-            async with SqlJournal.open(url):
+            async with SqlJournal.open(own_url):
                 pass
 
-    async def test_a_newer_journal_is_not_migrated(self, url: str) -> None:
-        await run(url, "UPDATE alembic_version SET version_num = '9999'")
+    async def test_a_newer_journal_is_not_migrated(self, own_url: str) -> None:
+        await run(own_url, "UPDATE alembic_version SET version_num = '9999'")
         with pytest.raises(JournalMisconfigured, match="update the program"):
-            await upgrade(url)
+            await upgrade(own_url)
 
     async def test_a_missing_directory_is_named_and_not_created(self, tmp_path: Path) -> None:
         directory = tmp_path / "missing"

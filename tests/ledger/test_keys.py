@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from solders.keypair import Keypair
 
-from ledger.keys import KeyFileError, create_keypair, load_keypair
+from ledger.keys import KeyFileError, create_keypair, load_keypair, load_or_create_keypair
 
 
 def key_file(folder: Path, content: str, mode: int = 0o600) -> Path:
@@ -37,6 +37,14 @@ def test_a_key_is_never_overwritten(tmp_path: Path) -> None:
         create_keypair(path)
     assert load_keypair(path) == keypair
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_key_is_made_only_where_there_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "key.json"
+    made = load_or_create_keypair(path)
+    assert load_or_create_keypair(path) == made
+    with pytest.raises(KeyFileError, match="does not hold a key"):
+        load_or_create_keypair(key_file(tmp_path, "damaged"))
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o601])

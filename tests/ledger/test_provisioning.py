@@ -1,14 +1,16 @@
 """Setting a ledger up: interrupted and run again, it ends in the same place, and it overrides nothing."""
 
 import asyncio
+import base64
 import hashlib
+import struct
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 
-from ledger.layout import circuit_address, house_address, vault_address
+from ledger.layout import UPGRADEABLE_LOADER, circuit_address, house_address, vault_address
 from ledger.provisioning import MAX_IN_FLIGHT, PUBLIC_CLUSTERS, Provisioner
 from ledger.rpc import RpcClient
 from program.build import ARTEFACT
@@ -55,6 +57,32 @@ async def test_an_interrupted_deployment_goes_on_where_it_stood(operator: Provis
     assert resumed[-1] == (total, total)
     assert not await operator.ensure_program(program, CODE, must_not_write)
     assert await operator.ensure_config(program.pubkey()), "the program can be called at once"
+
+
+async def test_a_program_counts_as_deployed_once_it_can_be_called() -> None:
+    deployed_in, program = 500, Keypair()
+    slots = iter([deployed_in - 1, deployed_in, deployed_in + 1])
+
+    def account(params: list[str]) -> object:
+        is_program = params[0] == str(program.pubkey())
+        header = struct.pack("<IQB32s", 3, deployed_in, 1, bytes(32))
+        data = b"" if is_program else header + CODE
+        value = {
+            "lamports": 1,
+            "owner": str(UPGRADEABLE_LOADER),
+            "executable": is_program,
+            "data": [base64.b64encode(data).decode(), "base64"],
+        }
+        return {"context": {"slot": deployed_in}, "value": value}
+
+    async with serving(ScriptedNode()) as node, RpcClient(node.url) as client:
+        node.answers |= {
+            "getAccountInfo": account,
+            "getEpochInfo": lambda _: {"absoluteSlot": next(slots), "blockHeight": 1},
+        }
+        provisioner = Provisioner(client, Keypair(), priority_fee_micro_lamports=0)
+        assert not await provisioner.ensure_program(program, CODE, unheard)
+    assert next(slots, None) is None
 
 
 async def test_a_program_with_other_code_is_left_alone_and_both_digests_shown(operator: Provisioner) -> None:

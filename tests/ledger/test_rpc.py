@@ -1,5 +1,6 @@
 """What a bad node does to its clients, and what the adapter makes of it: by type and code, never by text."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -111,6 +112,20 @@ async def test_a_node_that_stays_silent_is_given_up(
     scripted.body = web.StreamResponse  # begun and never finished
     with pytest.raises(LedgerUnavailable):
         await client.epoch_info("finalized")
+
+
+async def test_a_connection_that_breaks_is_not_tried_again_behind_the_callers_back() -> None:
+    connections: list[asyncio.StreamWriter] = []
+
+    def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+        writer.transport.abort()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    async with server, RpcClient(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as client:
+        with pytest.raises(LedgerUnavailable):
+            await client.send("AAAA")
+    assert len(connections) == 1
 
 
 async def test_a_native_panic_does_not_tear_down_the_worker(client: RpcClient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from settlement.errors import (
     SettlementRefused,
     VaultUncovered,
 )
+from settlement.ports import Ledger
 from settlement.shapes import SHAPES
 from tests.ledger.support import (
     HOUSE_BALANCE,
@@ -235,8 +236,11 @@ async def test_a_program_that_is_not_there_is_named_with_the_remedy(world: World
         await ledger.sign(statement, world.prover.prove(statement), 1)
 
 
-async def test_a_healthy_ledger_passes_the_check(world: World) -> None:
-    await world.ledger().check()
+async def test_a_healthy_ledger_passes_the_check_and_fulfils_the_port(world: World) -> None:
+    ledger = world.ledger()
+    await ledger.check()
+    port: Ledger = ledger
+    assert port is ledger
 
 
 async def test_a_lane_without_a_house_is_misconfigured(world: World) -> None:

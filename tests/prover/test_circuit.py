@@ -198,13 +198,20 @@ def _slot_beyond_the_players_with_fitting_net(lists: dict[str, list[int]]) -> No
     lists["nets"][0] += delta
 
 
-def _net_of_minus_2_to_the_64(lists: dict[str, list[int]]) -> None:
-    """Three lost stakes of almost 2^63: every bet is honest, but their sum leaves 64 bits."""
-    for name in ("stakes", "guesses", "outcomes", "slots"):
-        lists[name] = [0] * len(lists[name])
-    for bet in range(3):
-        lists["stakes"][bet], lists["guesses"][bet] = 2**63 - 1, 1
-    lists["nets"] = [-3 * (2**63 - 1), *[0] * (len(lists["nets"]) - 1)]
+def _only_two_bets_of_the_first_player(stake: int, guesses: list[int], net: int) -> Tampering:
+    """All outcomes are 0, so a guess of 0 wins."""
+
+    def tamper(lists: dict[str, list[int]]) -> None:
+        bets, players = len(lists["stakes"]), len(lists["nets"])
+        lists.update(
+            stakes=[stake, stake, *[0] * (bets - 2)],
+            guesses=[*guesses, *[0] * (bets - 2)],
+            outcomes=[0] * bets,
+            slots=[0] * bets,
+            nets=[net, *[0] * (players - 1)],
+        )
+
+    return tamper
 
 
 TAMPERINGS: Final[dict[str, Tampering]] = {
@@ -215,10 +222,12 @@ TAMPERINGS: Final[dict[str, Tampering]] = {
     "a borrow between the halves of a pair": _borrow_between_the_halves_of_a_pair,
     "a net of an empty slot": _add("nets", 7, 1),
     "a net outside 64 bits": _add("nets", 0, 2**64),
-    "honest bets whose sum leaves 64 bits": _net_of_minus_2_to_the_64,
+    "won bets whose sum leaves 64 bits": _only_two_bets_of_the_first_player(2**63 - 1, [0, 0], 2**64 - 2),
+    "lost bets whose sum leaves 64 bits": _only_two_bets_of_the_first_player(2**63 - 1, [1, 1], 2 - 2**64),
     "another stake": _add("stakes", 0, 1),
     "a negative stake": _stake_beyond_its_bits_with_fitting_net,
     "a stake of 2^63 more, which reads as the other guess": _add("stakes", 0, 2**63),
+    "stakes of 2^63 that cancel": _only_two_bets_of_the_first_player(2**63, [0, 1], 0),
     "a stake on an empty place": _set("stakes", 15, 1),
     "the outcome swapped": _flip_outcome,
     "a guess of 2": _guess_of_two_with_fitting_net,

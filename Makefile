@@ -1,0 +1,48 @@
+# `make demo` and `make test` do all the set-up; the rest is for people who work on Croupier.
+
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+
+.PHONY: demo up test check format program lock clean
+
+demo: .venv/embedded  ## settle real bets end to end on this machine; ARGS="--bets N --players N --seed N --json FILE"
+	$(BIN)/python starter.py demo $(ARGS)
+
+up: .venv/embedded  ## keep the embedded stack running in the foreground
+	$(BIN)/python starter.py up
+
+test: .venv/development  ## all tests; ARGS="tests/domain -k netting"
+	$(BIN)/python -m pytest $(ARGS)
+
+check: .venv/development  ## format, lint, strict types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+format: .venv/development
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+program: .venv/development  ## rebuild program/settlement.so from C; the same bytes on every machine
+	$(BIN)/python -m program.build
+
+lock: .venv/development  ## compile the lock files anew from pyproject.toml
+	$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
+	  pyproject.toml --extra embedded -o requirements.lock
+	$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
+	  pyproject.toml --extra embedded --extra dev -c requirements.lock -o requirements-dev.lock
+
+clean:  ## forget the embedded stack's state: journal, ledger, keys
+	rm -rf var
+
+.venv/embedded: requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Croupier needs Python 3.11 or newer: set PYTHON=…")'
+	$(PYTHON) -m venv .venv
+	@echo "installing into .venv (pinned, with hashes)…"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	touch $@
+
+.venv/development: requirements-dev.lock .venv/embedded
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	touch $@

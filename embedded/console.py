@@ -1,0 +1,30 @@
+"""Shows long work as it goes: one line with a bar for each thing that is being done."""
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from operations.provisioning import Progress as Report
+
+
+@contextmanager
+def shown_progress(console: Console) -> Generator[Report]:
+    """A function that takes what is being done and which part of it (0…1), and shows it."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        tasks: dict[str, Callable[[float], None]] = {}
+
+        def report(what: str, part: float) -> None:
+            if what not in tasks:
+                task = progress.add_task(what, total=1.0)
+                tasks[what] = lambda done: progress.update(task, completed=done)
+            tasks[what](part)
+
+        yield report

@@ -1,0 +1,21 @@
+"""Asks for a reconciliation now, or joins the one that runs."""
+
+from temporalio.client import Client
+from temporalio.common import WorkflowIDConflictPolicy
+
+from settlement.reconciliation import ReconciliationReport
+from workflows import names
+from workflows.reconciliation import Reconciliation, ReconciliationInput
+
+
+async def reconcile(client: Client, lanes: int) -> list[ReconciliationReport]:
+    """A report per lane, of a run that begins now."""
+    handle = await client.start_workflow(
+        Reconciliation.run,
+        ReconciliationInput(lanes=lanes),
+        id=names.RECONCILIATION_ID,
+        task_queue=names.SETTLEMENT_QUEUE,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        static_summary="on demand",
+    )
+    return await handle.result()

@@ -1,0 +1,198 @@
+"""Bets, batches, lanes and balances as tables for people, or as JSON for machines. Shows what was read, and claims no more."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+
+from activities.receipts import Receipts
+from client.intake import TemporalIntake
+from embedded.stack import Stack
+from journal.adapter import SqlJournal
+from ledger.adapter import SolanaLedger
+from operations.provisioning import Provisioned
+from settlement.batches import BatchSummary, BetStatus
+from settlement.bets import lane_of
+from settlement.errors import CroupierError
+from settlement.intake import Answer
+from settlement.receipts import Receipt, root_from
+from settlement.reconciliation import ReconciliationReport
+
+SHOWN_BATCHES: Final = 10
+SHOWN_REJECTIONS: Final = 10
+SHOWN_PLAYERS: Final = 200
+"""`balances` without arguments shows this many players; name others."""
+
+
+class NotFound(CroupierError):
+    """Nothing of that name is known."""
+
+
+def show_stack(console: Console, stack: Stack) -> None:
+    """Where the parts of a running stack are."""
+    table = Table(title="Croupier is running; Ctrl-C stops it", title_justify="left", show_header=False)
+    for row in (
+        ("Web UI", stack.web_ui),
+        ("Temporal", stack.temporal_address),
+        ("Solana RPC", stack.rpc_url),
+        ("program", stack.settings.program_id or ""),
+        ("journal", stack.settings.journal_url),
+        ("try", "python starter.py status"),
+    ):
+        table.add_row(*row)
+    console.print(table)
+
+
+def show_provisioned(console: Console, provisioned: Provisioned) -> None:
+    """What a worker needs to be told, and which keys were registered."""
+    console.print(f"CROUPIER_PROGRAM_ID={provisioned.program_id}", highlight=False)
+    console.print(f"authority {provisioned.authority}: it signs and pays, so keep lamports on it", highlight=False)
+    for shape, digest in provisioned.circuits.items():
+        console.print(f"circuit {shape}: verifying key {digest}", highlight=False)
+
+
+def answers_line(answers: Mapping[Answer, int]) -> str:
+    """How many bets were answered how."""
+    return ", ".join(f"{count:,} {answer.value}" for answer, count in answers.items())
+
+
+async def show_lanes(console: Console, intake: TemporalIntake, lanes: int, journal: SqlJournal, as_json: bool) -> int:
+    """How the lanes stand, the latest batches and rejections."""
+    statuses = [await intake.status(lane) for lane in range(lanes)]
+    if as_json:
+        console.print_json("[" + ",".join(status.model_dump_json() for status in statuses) + "]")
+        return 0
+    table = Table(title="Lanes", title_justify="left")
+    for column in ("lane", "queued", "in flight", "accepted", "duplicates", "rejected", "batches", ""):
+        table.add_column(column, justify="right")
+    for status in statuses:
+        counters = status.counters
+        figures = (status.lane, status.queued, len(status.in_flight), counters.accepted, counters.duplicates)
+        figures = (*figures, counters.rejected, counters.batches)
+        table.add_row(*(f"{figure:,}" for figure in figures), "paused" if status.paused else "")
+    console.print(table)
+    table = Table(title="Latest batches", title_justify="left")
+    for column in ("number", "lane", "status", "bets", "players", "batch id"):
+        table.add_column(column)
+    for batch in await journal.recent_batches(SHOWN_BATCHES):
+        table.add_row(
+            str(batch.number),
+            str(batch.lane),
+            batch.status,
+            str(batch.bet_count),
+            str(batch.player_count),
+            batch.batch_id,
+        )
+    console.print(table)
+    for rejection in await journal.rejections(SHOWN_REJECTIONS):
+        console.print(
+            f"rejected {rejection.bet_id or '(no id)'}: {rejection.reason}: {rejection.detail}",
+            markup=False,
+            highlight=False,
+        )
+    return 0
+
+
+async def show_batch(console: Console, batch: BatchSummary, journal: SqlJournal, as_json: bool) -> int:
+    """A batch with its transitions and bets, as the journal holds it."""
+    if as_json:
+        console.print_json(batch.model_dump_json())
+        return 0
+    console.print(
+        f"[bold]{batch.status}[/] lane {batch.lane}, number {batch.number}, house {batch.house_delta:+,} lamports"
+    )
+    for step in batch.transitions:
+        console.print(f"  {step.at:%Y-%m-%d %H:%M:%S.%f} {step.status} {step.detail}", markup=False, highlight=False)
+    table = Table(title="Bets", title_justify="left")
+    for column in ("bet", "player", "net in lamports", "status"):
+        table.add_column(column)
+    for record in await journal.bets_of(batch.batch_id):
+        table.add_row(
+            record.bet.bet_id,
+            record.bet.player,
+            f"{record.bet.delta:+,}",
+            " ".join(filter(None, (record.status, record.reason, record.detail))),
+        )
+    console.print(table)
+    return 0
+
+
+async def show_bet(console: Console, bet_id: str, journal: SqlJournal, ledger: SolanaLedger, as_json: bool) -> int:
+    """A bet's receipt, held against the record on chain, or where the bet is."""
+    receipt = await Receipts(journal, ledger).read_receipt(bet_id)
+    if receipt is not None:
+        holds = None
+        if receipt.bet and receipt.inclusion and receipt.lane is not None and receipt.number is not None:
+            record = await ledger.batch_record(receipt.lane, receipt.number)
+            holds = record is not None and record.bets_root == root_from(receipt.bet, receipt.inclusion)
+        if as_json:
+            console.print_json(receipt.model_dump_json())
+        else:
+            show_receipt(console, receipt, holds)
+        return 0 if holds is not False else 1
+    record = await journal.bet(bet_id)
+    if record is None:
+        raise NotFound(
+            f"no bet or batch {bet_id} is in the journal: it may still be queued (`python starter.py status`), or was rejected"
+        )
+    assert record.status is BetStatus.CLAIMED
+    console.print(f"{bet_id}: in batch {record.batch_id}, not final yet", highlight=False)
+    return 0
+
+
+def show_receipt(console: Console, receipt: Receipt, holds: bool | None) -> None:
+    """A receipt; `holds`: whether it leads to the root on chain, None if that was not asked."""
+    console.print(f"{receipt.bet_id}: [bold]{receipt.status}[/]", highlight=False)
+    if receipt.reason:
+        console.print(f"  {receipt.reason}: {receipt.detail}", markup=False, highlight=False)
+    if receipt.bet and receipt.status == "settled":
+        console.print(f"  {receipt.bet.delta:+,} lamports for {receipt.bet.player}", highlight=False)
+    if receipt.batch_id:
+        console.print(
+            f"  batch {receipt.batch_id}, lane {receipt.lane}, number {receipt.number or '–'}", highlight=False
+        )
+    if receipt.landing:
+        console.print(f"  slot {receipt.landing.slot}, {receipt.landing.signature}", highlight=False)
+    if holds is not None:
+        console.print(
+            "  [green]its inclusion proof leads to the bets root on chain[/]"
+            if holds
+            else "  [red]its inclusion proof does not lead to the bets root on chain: reconcile[/]"
+        )
+
+
+async def show_balances(
+    console: Console, players: Sequence[str], lanes: int, journal: SqlJournal, ledger: SolanaLedger
+) -> int:
+    """Balances above rent, from the chain."""
+    table = Table(title="Balances on chain, in lamports above rent", title_justify="left")
+    table.add_column("account")
+    table.add_column("lane", justify="right")
+    table.add_column("lamports", justify="right")
+    for lane in range(lanes):
+        table.add_row("house", str(lane), f"{(await ledger.house(lane)).available:,}")
+    asked = players or await journal.players(SHOWN_PLAYERS)
+    for lane in range(lanes):
+        in_lane = [player for player in asked if lane_of(player, lanes) == lane]
+        vaults = await ledger.vaults(lane, in_lane)
+        for player in in_lane:
+            vault = vaults.get(player)
+            table.add_row(player, str(lane), f"{vault.available:,}" if vault else "no vault")
+    console.print(table)
+    return 0
+
+
+def show_reconciliation(console: Console, report: ReconciliationReport) -> None:
+    """A report with its findings."""
+    verdict = "[green]agreed[/]" if report.agreed else f"[red]{len(report.findings)} differences[/]"
+    console.print(
+        f"lane {report.lane}: {verdict}; {report.batches_compared} batches and {report.players_compared} players compared, "
+        f"{report.open_batches} batches not final"
+    )
+    for finding in report.findings:
+        console.print(
+            f"  {finding.kind.value} {finding.subject}: journal {finding.journal}, chain {finding.chain}",
+            markup=False,
+            highlight=False,
+        )

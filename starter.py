@@ -1,0 +1,294 @@
+"""What a person or a client runs: start the stack, place bets, see what became of them, operate lanes and batches."""
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Coroutine, Iterator
+from contextlib import AsyncExitStack
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import structlog
+import typer
+from rich.console import Console
+from temporalio.client import WorkflowFailureError
+from temporalio.service import RPCError
+
+import composition
+from client.connection import TemporalUnreachable, connect, end_process
+from client.intake import TemporalIntake
+from embedded.console import shown_progress
+from embedded.demo.report import show
+from embedded.demo.run import DemoPlan, run_demo
+from embedded.demo.scenario import MAX_BETS, MAX_PLAYERS, MIN_BETS
+from embedded.processes import ChildFailed
+from embedded.stack import BANKROLL_LAMPORTS, StackBusy, running_stack
+from operations import views
+from operations.placing import place_all
+from operations.provisioning import provision, register_search_attributes
+from operations.reconciling import reconcile
+from settings import VAR, InvalidSetting, load_settings
+from settlement.bets import parse_bet
+from settlement.errors import CroupierError
+from settlement.intake import Answer
+from workflows import names
+from workflows.batcher import Batcher
+from workflows.settlement import Settlement
+
+DEMO_DEFAULTS: Final = {"CROUPIER_WINDOW_SECONDS": "2"}
+"""The demo need not wait as long for a batch to fill as players would."""
+
+REPORT_COLUMNS: Final = 140
+"""How wide tables are where no terminal says."""
+
+STOPPED_STATUS: Final = 130
+"""As shells report a process that Ctrl-C has ended."""
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help=(
+        "Settles off-chain bets on Solana, exactly once, proven correct. Try `demo`; or `up` in one terminal and `place`, "
+        "`status`, `balances`, `reconcile` in another. Settings: CROUPIER_… and TEMPORAL_… variables (README, Configuration)."
+    ),
+)
+console = Console(width=None if sys.stdout.isatty() else REPORT_COLUMNS)
+
+
+class Door(StrEnum):
+    """How `place` sends bets."""
+
+    UPDATE = "update"
+    SIGNAL = "signal"
+    WORKFLOW = "workflow"
+
+
+@app.command()
+def up() -> None:
+    """Keep the embedded stack running in the foreground: Temporal with its Web UI, the local ledger, a worker. Ctrl-C stops it."""
+    _run(_up())
+
+
+@app.command()
+def demo(
+    bets: Annotated[int, typer.Option(min=MIN_BETS, max=MAX_BETS, help="How many different bets to place.")] = 300,
+    players: Annotated[int, typer.Option(min=1, max=MAX_PLAYERS, help="Players with funded vaults.")] = 12,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bets.")] = 7,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the report to this file as JSON.")] = None,
+) -> None:
+    """Settle bets end to end on the embedded stack and compare chain, journal and what was placed. Exit status 0 if all agree."""
+    _run(_demo(DemoPlan(bets=bets, players=players, seed=seed), json_file))
+
+
+@app.command("provision")
+def provision_command(
+    bankroll_lamports: Annotated[int, typer.Option(min=0, help="What each house is topped up to.")] = BANKROLL_LAMPORTS,
+    faucet: Annotated[bool, typer.Option(help="Draw lamports from a local ledger's faucet.")] = True,
+) -> None:
+    """Set up what a worker needs, once: journal, keys, program, circuits, houses, search attributes. Safe to repeat."""
+    _run(_provision(bankroll_lamports, faucet))
+
+
+@app.command()
+def place(
+    file: Annotated[Path | None, typer.Argument(help="Bets as JSON lines; `-` reads standard input.")] = None,
+    bet: Annotated[str | None, typer.Option(help="One bet as JSON.")] = None,
+    door: Annotated[
+        Door, typer.Option(help="update: many at once; signal: no answer; workflow: waits for receipts.")
+    ] = Door.UPDATE,
+) -> None:
+    """Place one bet or a file of bets. Sending them again is harmless. Exit status 1 if any was rejected.
+
+    Example: place --bet '{"bet_id": "b-1", "player": "<key>", "stake": 1000, "guess": "heads", "outcome": "tails"}'
+    """
+    if (file is None) == (bet is None):
+        raise typer.BadParameter("give either a file of bets or --bet, not both and not neither")
+    _run(_place(_lines(file) if bet is None else iter([_json(bet)]), door))
+
+
+@app.command()
+def status(
+    subject: Annotated[
+        str | None, typer.Argument(help="A bet id, or a batch id (settlement-…). None: all lanes.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: for a bet its receipt.")] = False,
+) -> None:
+    """Show what became of a bet (its receipt is checked against the chain) or of a batch, or how the lanes stand."""
+    _run(_status(subject, as_json))
+
+
+@app.command()
+def balances(
+    players: Annotated[
+        list[str] | None, typer.Argument(help="Players' keys. None: everybody with bets in the journal.")
+    ] = None,
+) -> None:
+    """Show the houses' and players' balances, read from the chain."""
+    _run(_balances(players or []))
+
+
+@app.command("reconcile")
+def reconcile_command() -> None:
+    """Compare journal and chain now. Exit status 0 if they agree."""
+    _run(_reconcile())
+
+
+@app.command()
+def retry(batch_id: Annotated[str, typer.Argument(help="A batch id (settlement-…) that is parked as Failed.")]) -> None:
+    """Wake a batch that is parked as Failed."""
+    _run(_signal(batch_id, Settlement.retry.__name__))
+
+
+@app.command()
+def pause(lane: Annotated[int, typer.Argument(min=0)] = 0) -> None:
+    """Stop a lane from cutting batches; bets are still taken in."""
+    _run(_signal(names.batcher_id(lane), Batcher.pause.__name__))
+
+
+@app.command()
+def resume(lane: Annotated[int, typer.Argument(min=0)] = 0) -> None:
+    """Let a paused lane cut batches again."""
+    _run(_signal(names.batcher_id(lane), Batcher.resume.__name__))
+
+
+async def _up() -> int:
+    async with AsyncExitStack() as exits:
+        with shown_progress(console) as progress:
+            stack = await exits.enter_async_context(running_stack(VAR, {}, progress))
+        views.show_stack(console, stack)
+        await stack.wait_until_broken()
+    return 0
+
+
+async def _demo(plan: DemoPlan, json_file: Path | None) -> int:
+    if json_file is not None and not json_file.parent.is_dir():
+        raise InvalidSetting(f"--json: there is no directory {json_file.parent}")
+    async with AsyncExitStack() as exits:
+        with shown_progress(console) as progress:
+            stack = await exits.enter_async_context(running_stack(VAR, DEMO_DEFAULTS, progress))
+            report = await run_demo(stack, VAR, plan, progress)
+    show(report, console)
+    if json_file is not None:
+        await asyncio.to_thread(json_file.write_text, report.model_dump_json(indent=2) + "\n")
+    return 0 if report.agreed else 1
+
+
+async def _provision(bankroll_lamports: int, faucet: bool) -> int:
+    with shown_progress(console) as progress:
+        provisioned = await provision(
+            load_settings(), bankroll_lamports=bankroll_lamports, faucet=faucet, progress=progress
+        )
+        await register_search_attributes(await connect())
+    views.show_provisioned(console, provisioned)
+    return 0
+
+
+async def _place(bets: Iterator[Any], door: Door) -> int:
+    settings = load_settings()
+    intake = TemporalIntake(await connect(), composition.batcher_settings(settings))
+    answers = dict.fromkeys(Answer, 0)
+    if door is Door.UPDATE:
+        with console.status("placing…") as shown:
+            async for outcome in place_all(intake, bets):
+                answers[outcome.answer] += 1
+                shown.update(f"placing… {views.answers_line(answers)}")
+                if outcome.answer is Answer.REJECTED:
+                    console.print(
+                        f"rejected {outcome.bet_id or '(no id)'}: {outcome.reason}: {outcome.detail}", markup=False
+                    )
+        console.print(views.answers_line(answers))
+        return 1 if answers[Answer.REJECTED] else 0
+    if door is Door.SIGNAL:
+        sent = 0
+        for bet in bets:
+            await intake.signal(bet)
+            sent += 1
+        console.print(f"{sent} sent; a signal is not answered: ask `python starter.py status`")
+        return 0
+    handles = [await intake.track(parse_bet(bet)) for bet in bets]
+    receipts = [await handle.result() for handle in handles]
+    for receipt in receipts:
+        views.show_receipt(console, receipt, None)
+    return 1 if any(receipt.status == "rejected" for receipt in receipts) else 0
+
+
+async def _status(subject: str | None, as_json: bool) -> int:
+    settings = load_settings()
+    async with composition.open_journal(settings) as journal, composition.open_ledger(settings) as ledger:
+        if subject is None:
+            intake = TemporalIntake(await connect(), composition.batcher_settings(settings))
+            return await views.show_lanes(console, intake, settings.lanes, journal, as_json)
+        if (batch := await journal.batch(subject)) is not None:
+            return await views.show_batch(console, batch, journal, as_json)
+        return await views.show_bet(console, subject, journal, ledger, as_json)
+
+
+async def _balances(players: list[str]) -> int:
+    settings = load_settings()
+    async with composition.open_journal(settings) as journal, composition.open_ledger(settings) as ledger:
+        return await views.show_balances(console, players, settings.lanes, journal, ledger)
+
+
+async def _reconcile() -> int:
+    settings = load_settings()
+    with console.status("comparing journal and chain…"):
+        reports = await reconcile(await connect(), settings.lanes)
+    for report in reports:
+        views.show_reconciliation(console, report)
+    return 0 if all(report.agreed for report in reports) else 1
+
+
+async def _signal(workflow_id: str, name: str) -> int:
+    await (await connect()).get_workflow_handle(workflow_id).signal(name)
+    console.print(f"{name} sent to {workflow_id}")
+    return 0
+
+
+def _lines(file: Path | None) -> Iterator[Any]:
+    """The bets of a JSONL file. What is no JSON is passed on as text, for the Batcher to record as malformed."""
+    assert file is not None
+    try:
+        with sys.stdin if str(file) == "-" else file.open() as lines:
+            for line in lines:
+                if line.strip():
+                    yield _json(line)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidSetting(f"{file} cannot be read: {error}") from None
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _run(work: Coroutine[Any, Any, int]) -> None:
+    """Runs a command. What a user or an operator can mend is one line on standard error and exit status 1."""
+
+    async def stoppable() -> int:
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        return await work
+
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    try:
+        exit_status = asyncio.run(stoppable())
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        print("stopped", file=sys.stderr)
+        exit_status = STOPPED_STATUS
+    except WorkflowFailureError as error:
+        print(f"starter: the workflow failed: {error.cause}", file=sys.stderr)
+        exit_status = 1
+    except (InvalidSetting, TemporalUnreachable, ChildFailed, StackBusy, CroupierError, RPCError) as error:
+        print(f"starter: {error}", file=sys.stderr)
+        exit_status = 1
+    end_process(exit_status)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,271 @@
+"""Croupier's workflows and activities on the time-skipping server: the journal is real, chain and prover are fakes.
+
+Time stands still (it runs at the pace of the wall clock) unless a test lets it pass; then the server skips whatever time nothing
+happens in.
+"""
+
+import asyncio
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import base58
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
+from temporalio.client import Client, WorkflowHandle
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Worker
+
+from activities.claiming import Claiming
+from activities.placing import Placing
+from activities.proving import Proving
+from activities.receipts import Receipts
+from activities.reconciling import Reconciling
+from activities.recording import Recording
+from activities.submitting import Submitting
+from client.intake import TemporalIntake
+from journal.adapter import SqlJournal
+from settlement.batches import BatchSummary, BetRecord, BetStatus, batch_id
+from settlement.bets import Bet, Rejection
+from settlement.intake import BetOutcome
+from settlement.lifecycle import BatchStatus
+from settlement.netting import net_by_player
+from settlement.reconciliation import ReconciliationReport
+from tests.workflow.fakes import VAULT_BALANCE, FakeLedger, FakeProver
+from workflows import names, visibility
+from workflows.batcher import Batcher, BatcherSettings, BatcherStatus
+from workflows.bet import BetWorkflow
+from workflows.reconciliation import Reconciliation, ReconciliationInput
+from workflows.settlement import Settlement, SettlementInput, SettlementResult, SettlementStatus
+
+LANE: Final = 0
+PLAYERS: Final = [base58.b58encode(bytes([number]) * 32).decode() for number in range(1, 41)]
+STRANGER: Final = base58.b58encode(b"\xfe" * 32).decode()
+"""Has no vault."""
+
+TEST_SERVER: Final = Path(sys.executable).parent / "temporal-test-server"
+PATIENCE_SECONDS: Final = 20.0
+"""How long, by the wall clock, a condition may take to come true."""
+
+POLL_SECONDS: Final = 0.01
+SHORTEST_SKIP: Final = timedelta(milliseconds=500)
+LONGEST_SKIP: Final = timedelta(minutes=10)
+
+SETTINGS: Final = BatcherSettings(window_seconds=60.0, max_bets=8, max_players=16, max_in_flight=8)
+
+_INDEXED: Final = {int: IndexedValueType.INDEXED_VALUE_TYPE_INT, str: IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD}
+
+T = TypeVar("T")
+
+
+def bet(bet_id: str, player: int | str = 0, stake: int = 100, *, won: bool = False) -> Bet:
+    """A loss (or win) of `stake` lamports by the player of that number, or key."""
+    key = player if isinstance(player, str) else PLAYERS[player]
+    return Bet(bet_id=bet_id, player=key, stake=stake, guess="heads", outcome="heads" if won else "tails")
+
+
+def some_bets(count: int, prefix: str = "bet", players: int = 4) -> list[Bet]:
+    """Bets of 100, 101, … lamports by the first players in turn, every third of them won."""
+    return [bet(f"{prefix}-{n}", player=n % players, stake=100 + n, won=n % 3 == 0) for n in range(count)]
+
+
+def as_json(bets: Sequence[Bet]) -> list[Any]:
+    """Bets as clients send them."""
+    return [bet.model_dump(mode="json", exclude_none=True) for bet in bets]
+
+
+class Casino:
+    """One lane's world. Fulfils `settlement.ports.Intake` by whatever settings the test has opened the lane with."""
+
+    def __init__(
+        self, env: WorkflowEnvironment, client: Client, journal: SqlJournal, ledger: FakeLedger, prover: FakeProver
+    ) -> None:
+        self.env = env
+        self.client = client
+        self.journal = journal
+        self.ledger = ledger
+        self.prover = prover
+        self.intake = TemporalIntake(client, SETTINGS)
+
+    # Lanes and their doors.
+
+    async def open_lane(self, lane: int = LANE, **settings: Any) -> WorkflowHandle[Any, None]:
+        """Starts the lane's Batcher with `SETTINGS`, changed by `settings`."""
+        self.intake = TemporalIntake(self.client, SETTINGS.model_copy(update=settings))
+        await self.intake.ensure_batcher(lane)
+        return self.batcher(lane)
+
+    def batcher(self, lane: int = LANE) -> WorkflowHandle[Any, None]:
+        return self.client.get_workflow_handle_for(Batcher.run, names.batcher_id(lane))
+
+    async def place(self, bet: Bet, *, tracked: bool) -> BetOutcome:
+        return await self.intake.place(bet, tracked=tracked)
+
+    async def place_many(self, bets: Sequence[Bet], lane: int = LANE) -> list[BetOutcome]:
+        return await self.intake.place_many(lane, as_json(bets))
+
+    async def status(self, lane: int = LANE) -> BatcherStatus:
+        return await self.intake.status(lane)
+
+    async def idle(self, lane: int = LANE) -> BatcherStatus:
+        """Lets time pass until the lane has nothing queued and nothing in flight."""
+
+        async def status() -> BatcherStatus | None:
+            found = await self.status(lane)
+            return None if found.queued or found.in_flight else found
+
+        return await self.after_time(status)
+
+    # Batches and bets.
+
+    async def start_batch(
+        self, bets: Sequence[Bet], lane: int = LANE, tracked: Sequence[str] = ()
+    ) -> WorkflowHandle[Any, SettlementResult]:
+        """Starts a Settlement without a Batcher."""
+        return await self.client.start_workflow(
+            Settlement.run,
+            SettlementInput(lane=lane, bets=tuple(bets), tracked=tuple(tracked)),
+            id=batch_id(lane, bets),
+            task_queue=names.SETTLEMENT_QUEUE,
+        )
+
+    async def settle(self, bets: Sequence[Bet], lane: int = LANE) -> SettlementResult:
+        """Runs a Settlement to its end, with as much time as that takes."""
+        return await (await self.start_batch(bets, lane)).result()
+
+    async def batch_status(self, bets: Sequence[Bet], lane: int = LANE) -> SettlementStatus:
+        handle = self.client.get_workflow_handle_for(Settlement.run, batch_id(lane, bets))
+        return await handle.query(Settlement.status)
+
+    async def batches(self, lane: int = LANE) -> list[BatchSummary]:
+        """The lane's batches by number."""
+        return await self.journal.batches(lane, 0, 1_000)
+
+    async def bet_ids(self, lane: int = LANE) -> list[list[str]]:
+        """The ids of each batch's bets, in order."""
+        return [
+            [record.bet.bet_id for record in await self.journal.bets_of(batch.batch_id)]
+            for batch in await self.batches(lane)
+        ]
+
+    async def record_of(self, bet: Bet) -> BetRecord:
+        record = await self.journal.bet(bet.bet_id)
+        assert record is not None, f"the journal does not know {bet.bet_id}"
+        return record
+
+    async def rejections(self, count: int) -> list[Rejection]:
+        """The rejections, oldest first, once there are `count`."""
+
+        async def found() -> list[Rejection] | None:
+            rejections = await self.journal.rejections(1_000)
+            return rejections[::-1] if len(rejections) >= count else None
+
+        rejections = await self.soon(found)
+        assert len(rejections) == count
+        return rejections
+
+    async def reconcile(self, lanes: int = 1) -> list[ReconciliationReport]:
+        return await self.client.execute_workflow(
+            Reconciliation.run,
+            ReconciliationInput(lanes=lanes),
+            id=names.RECONCILIATION_ID,
+            task_queue=names.SETTLEMENT_QUEUE,
+        )
+
+    async def assert_settled_once(self, bets: Sequence[Bet], lane: int = LANE) -> None:
+        """Every one of `bets`, and no other, has moved its lamports, once; journal and chain agree on it."""
+        records = [await self.record_of(bet) for bet in bets]
+        assert {record.status for record in records} == {BetStatus.SETTLED}
+        nets = net_by_player(bets)
+        for (of_lane, player), balance in self.ledger.balances.items():
+            if of_lane == lane:
+                assert balance - VAULT_BALANCE == nets.get(player, 0)
+        batches = [batch for batch in await self.batches(lane) if batch.status is BatchStatus.CONFIRMED]
+        assert sum(batch.bet_count for batch in batches) == len(bets)
+        assert len(batches) == sum(of_lane == lane for of_lane, _ in self.ledger.records)
+
+    # Time.
+
+    async def pass_time(self, seconds: float) -> None:
+        """Lets `seconds` pass, skipping those in which nothing happens."""
+        await self.env.sleep(seconds)
+
+    async def soon(self, condition: Callable[[], Awaitable[T | None]]) -> T:
+        """Waits, without letting time be skipped, for `condition` to give something true, and returns that."""
+        return await self._until(condition, lambda: asyncio.sleep(POLL_SECONDS))
+
+    async def after_time(self, condition: Callable[[], Awaitable[T | None]]) -> T:
+        """Lets time pass, in growing steps, until `condition` gives something true, and returns that."""
+        step = SHORTEST_SKIP
+
+        async def skip() -> None:
+            nonlocal step
+            await self.env.sleep(step)
+            step = min(step * 2, LONGEST_SKIP)
+
+        return await self._until(condition, skip)
+
+    async def _until(self, condition: Callable[[], Awaitable[T | None]], wait: Callable[[], Awaitable[None]]) -> T:
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + PATIENCE_SECONDS
+        while not (found := await condition()):
+            assert clock() < deadline, f"it has not come true in {PATIENCE_SECONDS} s"
+            await wait()
+        return found
+
+
+@asynccontextmanager
+async def open_casino(journal_url: str, *, cached_workflows: int = 100) -> AsyncGenerator[Casino, None]:
+    """A server, workers, and a chain on which each of `PLAYERS` has a vault on the first lanes.
+
+    `cached_workflows`: 0 makes the worker replay a workflow's whole history at each of its tasks.
+    """
+    ledger, prover = FakeLedger(), FakeProver()
+    for lane in range(2):
+        ledger.open_house(lane)
+        for player in PLAYERS:
+            ledger.open_vault(lane, player)
+    async with (
+        SqlJournal.open(journal_url) as journal,
+        await WorkflowEnvironment.start_time_skipping(
+            test_server_existing_path=str(TEST_SERVER), data_converter=pydantic_data_converter
+        ) as env,
+    ):
+        await _add_search_attributes(env.client)
+        casino = Casino(env, env.client, journal, ledger, prover)
+        claiming, submitting = Claiming(journal, ledger), Submitting(journal, ledger)
+        settling = Worker(
+            env.client,
+            task_queue=names.SETTLEMENT_QUEUE,
+            workflows=[Batcher, Settlement, BetWorkflow, Reconciliation],
+            activities=[
+                claiming.claim_batch,
+                claiming.record_rejections,
+                Recording(journal).record_status,
+                submitting.sign_settlement,
+                submitting.submit_settlement,
+                submitting.confirm_settlement,
+                Receipts(journal, ledger).read_receipt,
+                Placing(casino).place_bet,
+                Reconciling(journal, ledger).reconcile_lane,
+            ],
+            max_cached_workflows=cached_workflows,
+        )
+        proving = Worker(env.client, task_queue=names.PROVING_QUEUE, activities=[Proving(prover).prove_batch])
+        money = ledger.total
+        async with settling, proving:
+            yield casino
+        assert ledger.total == money, "the chain has lost or found lamports"
+
+
+async def _add_search_attributes(client: Client) -> None:
+    await client.operator_service.add_search_attributes(
+        AddSearchAttributesRequest(
+            namespace=client.namespace,
+            search_attributes={key.name: _INDEXED[key.value_type] for key in visibility.SEARCH_ATTRIBUTES},
+        )
+    )

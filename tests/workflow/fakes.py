@@ -1,0 +1,313 @@
+"""A chain and a prover in memory, as the domain's ports see them. They keep the program's rules, and fail only as told.
+
+The chain moves lamports between a lane's house and its players' vaults and nowhere else, so that its total never changes.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Final
+
+from settlement.batches import (
+    House,
+    Landing,
+    Movement,
+    OnChainBatch,
+    Proof,
+    SignedAttempt,
+    Standing,
+    Statement,
+    Vault,
+    Verdict,
+)
+from settlement.errors import (
+    AlreadySettled,
+    BatchNumberTaken,
+    CroupierError,
+    HouseUncovered,
+    LedgerMisconfigured,
+    ProofRejected,
+    SettlementRefused,
+    VaultUncovered,
+)
+
+SOL: Final = 10**9
+HOUSE_BALANCE: Final = 1_000 * SOL
+VAULT_BALANCE: Final = 10 * SOL
+FEE: Final = 5_000
+COMPUTE_UNITS: Final = 200_000
+BLOCKHASH_LIFE: Final = 150
+
+
+class Fate(Enum):
+    """What becomes of a signed transaction when it is sent. *Lands*, if the program's rules let it."""
+
+    LANDS = auto()
+    WAITS = auto()
+    EXPIRES = auto()
+
+
+@dataclass
+class Sent:
+    """A signed transaction. `error`: why it failed, finalized."""
+
+    attempt: SignedAttempt
+    statement: Statement
+    fate: Fate
+    landed: bool = False
+    error: SettlementRefused | None = None
+
+    @property
+    def is_live(self) -> bool:
+        return not self.landed and self.error is None and self.fate is not Fate.EXPIRES
+
+
+class Script:
+    """Failures to come, by the method that will meet them, in order."""
+
+    def __init__(self) -> None:
+        self._failures: dict[str, deque[CroupierError]] = {}
+        self.calls: list[str] = []
+
+    def fail(self, method: str, *failures: CroupierError) -> None:
+        """Lets the next calls of `method` raise `failures`, one each."""
+        self._failures.setdefault(method, deque()).extend(failures)
+
+    def pending(self, method: str) -> int:
+        """How many of the failures told have not been met yet."""
+        return len(self._failures.get(method, ()))
+
+    def meet(self, method: str) -> None:
+        self.calls.append(method)
+        if failures := self._failures.get(method):
+            raise failures.popleft()
+
+
+@dataclass
+class FakeLedger:
+    """Fulfils `settlement.ports.Ledger`. Balances in lamports above rent; `on_broadcast` runs before a transaction executes."""
+
+    script: Script = field(default_factory=Script)
+    houses: dict[int, int] = field(default_factory=dict[int, int])
+    balances: dict[tuple[int, str], int] = field(default_factory=dict[tuple[int, str], int])
+    indices: dict[tuple[int, str], int] = field(default_factory=dict[tuple[int, str], int])
+    records: dict[tuple[int, int], OnChainBatch] = field(default_factory=dict[tuple[int, int], OnChainBatch])
+    movements: dict[str, Movement] = field(default_factory=dict[str, Movement])
+    sent: dict[str, Sent] = field(default_factory=dict[str, Sent])
+    fates: deque[Fate] = field(default_factory=deque[Fate])
+    on_broadcast: Callable[[Statement], None] | None = None
+    slot: int = 1_000
+    signed: int = 0
+
+    # What a test does to the chain.
+
+    def open_house(self, lane: int, balance: int = HOUSE_BALANCE) -> None:
+        self.houses[lane] = balance
+
+    def open_vault(self, lane: int, player: str, balance: int = VAULT_BALANCE) -> None:
+        self.indices[lane, player] = 1 + sum(other == lane for other, _ in self.indices)
+        self.balances[lane, player] = balance
+
+    def release(self) -> None:
+        """Lets everything that waits land, oldest first."""
+        for sent in self.sent.values():
+            if sent.fate is Fate.WAITS:
+                sent.fate = Fate.LANDS
+                self._execute(sent)
+
+    def expire(self) -> None:
+        """Lets everything that waits expire."""
+        for sent in self.sent.values():
+            if sent.fate is Fate.WAITS:
+                sent.fate = Fate.EXPIRES
+
+    def take_number(self, lane: int, number: int) -> None:
+        """Puts a stranger's record where a batch of that number would go."""
+        self.records[lane, number] = OnChainBatch(
+            lane=lane,
+            number=number,
+            circuit_id=1,
+            bet_count=1,
+            player_count=1,
+            house_delta=0,
+            slot=self.slot,
+            bets_root=number,
+        )
+
+    def settle_by_rival(self, statement: Statement) -> None:
+        """Settles the statement by a transaction that the journal has never seen."""
+        signature = f"rival-{statement.number}"
+        attempt = SignedAttempt(
+            attempt=0, number=statement.number, signature=signature, raw="", last_valid_block_height=0
+        )
+        self._execute(Sent(attempt, statement, Fate.LANDS))
+
+    @property
+    def total(self) -> int:
+        """All the lamports there are."""
+        return sum(self.houses.values()) + sum(self.balances.values())
+
+    @property
+    def payments(self) -> int:
+        """How many transactions have moved money."""
+        return len(self.movements)
+
+    # The port.
+
+    async def house(self, lane: int) -> House:
+        self.script.meet("house")
+        if lane not in self.houses:
+            raise LedgerMisconfigured(f"lane {lane} has no house")
+        return House(
+            lane=lane,
+            available=self.houses[lane],
+            vault_count=sum(other == lane for other, _ in self.indices),
+            highest_batch=max((number for other, number in self.records if other == lane), default=0),
+        )
+
+    async def vaults(self, lane: int, players: Sequence[str]) -> dict[str, Vault]:
+        self.script.meet("vaults")
+        return {
+            player: Vault(player=player, index=self.indices[lane, player], available=self.balances[lane, player])
+            for player in players
+            if (lane, player) in self.indices
+        }
+
+    async def batch_record(self, lane: int, number: int) -> OnChainBatch | None:
+        self.script.meet("batch_record")
+        return self.records.get((lane, number))
+
+    async def batch_records(self, lane: int) -> list[OnChainBatch]:
+        self.script.meet("batch_records")
+        return [record for (other, _), record in sorted(self.records.items()) if other == lane]
+
+    async def movement(self, signature: str, lane: int, players: Sequence[str]) -> Movement | None:
+        self.script.meet("movement")
+        return self.movements.get(signature)
+
+    async def sign(self, statement: Statement, proof: Proof, attempt: int) -> SignedAttempt:
+        self.script.meet("sign")
+        assert proof.public_input == statement.public_input, "the program would refuse the proof"
+        if refusal := self._refusal(statement):
+            raise refusal
+        self.signed += 1
+        signed = SignedAttempt(
+            attempt=attempt,
+            number=statement.number,
+            signature=f"signature-{self.signed}",
+            raw="AQID",
+            last_valid_block_height=self.slot + BLOCKHASH_LIFE,
+        )
+        fate = self.fates.popleft() if self.fates else Fate.LANDS
+        self.sent[signed.signature] = Sent(signed, statement, fate)
+        return signed
+
+    async def broadcast(self, attempt: SignedAttempt) -> None:
+        self.script.meet("broadcast")
+        sent = self.sent[attempt.signature]
+        if sent.is_live and sent.fate is Fate.LANDS:
+            if self.on_broadcast:
+                self.on_broadcast(sent.statement)
+            self._execute(sent)
+
+    async def judge(self, statement: Statement, attempts: Sequence[SignedAttempt]) -> Verdict:
+        self.script.meet("judge")
+        record = self.records.get((statement.lane, statement.number))
+        if record is not None and record.bets_root == statement.bets_root:
+            return Verdict(standing=Standing.SETTLED, landing=self._landing(record))
+        if record is not None:
+            raise BatchNumberTaken(f"batch number {record.number} was taken by a batch with another root")
+        sightings = [self.sent[attempt.signature] for attempt in attempts]
+        if any(sent.is_live for sent in sightings):
+            return Verdict(standing=Standing.PENDING)
+        newest = sightings[-1] if sightings else None
+        if newest and newest.error and newest.statement.bets_root == statement.bets_root:
+            raise newest.error
+        return Verdict(standing=Standing.NONE_LIVE)
+
+    # The program.
+
+    def _refusal(self, statement: Statement) -> AlreadySettled | SettlementRefused | None:
+        record = self.records.get((statement.lane, statement.number))
+        if record is not None and record.bets_root == statement.bets_root:
+            return AlreadySettled(f"batch {record.number} was settled in slot {record.slot}")
+        if record is not None:
+            return BatchNumberTaken(f"batch number {record.number} was taken by a batch with another root")
+        for position, slot in enumerate(statement.slots):
+            if self.balances[statement.lane, slot.player] + slot.net < 0:
+                return VaultUncovered(position, f"the vault of {slot.player} cannot cover its net of {slot.net} lamports")
+        if self.houses[statement.lane] + statement.house_delta < 0:
+            return HouseUncovered(f"the house of lane {statement.lane} cannot cover {-statement.house_delta} lamports")
+        return None
+
+    def _execute(self, sent: Sent) -> None:
+        statement, signature = sent.statement, sent.attempt.signature
+        self.slot += 1
+        refusal = self._refusal(statement)
+        if isinstance(refusal, SettlementRefused):
+            sent.error = refusal
+            return
+        if refusal is not None:
+            sent.fate = Fate.EXPIRES
+            return
+        sent.landed = True
+        for slot in statement.slots:
+            self.balances[statement.lane, slot.player] += slot.net
+        self.houses[statement.lane] += statement.house_delta
+        self.movements[signature] = Movement(
+            succeeded=True,
+            slot=self.slot,
+            house_delta=statement.house_delta,
+            net_by_player={slot.player: slot.net for slot in statement.slots},
+        )
+        self.records[statement.lane, statement.number] = OnChainBatch(
+            lane=statement.lane,
+            number=statement.number,
+            circuit_id=statement.shape.circuit_id,
+            bet_count=len(statement.entries),
+            player_count=len(statement.slots),
+            house_delta=statement.house_delta,
+            slot=self.slot,
+            bets_root=statement.bets_root,
+        )
+
+    def _landing(self, record: OnChainBatch) -> Landing:
+        signature = next(signature for signature, moved in self.movements.items() if moved.slot == record.slot)
+        return Landing(signature=signature, slot=record.slot, compute_units=COMPUTE_UNITS, fee_lamports=FEE)
+
+
+@dataclass
+class FakeProver:
+    """Fulfils `settlement.ports.Prover`. `gate`: proofs wait while it is closed; `proven`: the statements proven so far."""
+
+    script: Script = field(default_factory=Script)
+    proven: list[Statement] = field(default_factory=list[Statement])
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    waiting: int = 0
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+
+    async def prove(self, statement: Statement) -> Proof:
+        self.script.meet("prove")
+        if statement.house_delta + sum(slot.net for slot in statement.slots):
+            raise ProofRejected("the statement does not conserve money")
+        self.waiting += 1
+        try:
+            await self.gate.wait()
+        finally:
+            self.waiting -= 1
+        self.proven.append(statement)
+        return Proof(
+            circuit_id=statement.shape.circuit_id,
+            public_input=statement.public_input,
+            proof="00" * 256,
+            milliseconds=1_000,
+        )
+
+
+def numbers(statements: Iterable[Statement]) -> list[int]:
+    """The batch numbers of statements."""
+    return [statement.number for statement in statements]
