@@ -17,7 +17,7 @@ from settlement.limits import MAX_LANE
 from settlement.shapes import SHAPES
 
 PREFIX = "CROUPIER_"
-VAR = Path(os.environ.get("CROUPIER_VAR", "var"))
+VAR = Path(os.environ.get("CROUPIER_VAR", "var")).absolute()
 """The embedded stack's state, and the defaults of all paths."""
 
 STACK_ENV = VAR / "stack.env"
@@ -52,8 +52,8 @@ class Settings(BaseSettings):
         Commitment.FINALIZED
     )
     journal_url: Annotated[
-        str, Field(description="SQLAlchemy URL: sqlite+aiosqlite:///… or postgresql+asyncpg://…")
-    ] = f"sqlite+aiosqlite:///{VAR / 'journal.db'}"
+        str, Field(description="the journal: sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE")
+    ] = f"sqlite:///{VAR / 'journal.db'}"
     circuit_keys: Annotated[Path, Field(description="directory of the proving keys")] = VAR / "circuits"
     lanes: Annotated[int, Field(ge=1, le=MAX_LANE + 1, description="number of lanes; the same for every client")] = 1
     window_seconds: Annotated[
@@ -77,8 +77,8 @@ class Settings(BaseSettings):
     @field_validator("journal_url")
     @classmethod
     def _known_database(cls, value: str) -> str:
-        if not value.startswith(("sqlite+aiosqlite:///", "postgresql+asyncpg://")):
-            raise ValueError("must start with sqlite+aiosqlite:/// or postgresql+asyncpg://")
+        if not value.startswith(("sqlite:///", "postgresql://")):
+            raise ValueError("must start with sqlite:/// or postgresql://")
         return value
 
     @field_validator("rpc_url")

@@ -169,6 +169,7 @@ async def _demo(plan: DemoPlan, json_file: Path | None) -> int:
     async with AsyncExitStack() as exits:
         with shown_progress(console) as progress:
             stack = await exits.enter_async_context(running_stack(VAR, DEMO_DEFAULTS, progress))
+            console.print(f"watch it in the Web UI: {stack.web_ui}", highlight=False)
             report = await run_demo(stack, VAR, plan, progress)
     show(report, console)
     if json_file is not None:

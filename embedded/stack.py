@@ -64,7 +64,6 @@ async def running_stack(var: Path, defaults: dict[str, str], progress: Progress)
 
     Raises `StackBusy`, `ChildFailed`, or what provisioning raises.
     """
-    var = var.resolve()
     try:
         (var / "log").mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -83,7 +82,7 @@ async def running_stack(var: Path, defaults: dict[str, str], progress: Progress)
                 **{name: value for name, value in defaults.items() if name not in os.environ},
                 "TEMPORAL_ADDRESS": address,
                 "CROUPIER_RPC_URL": rpc_url,
-                "CROUPIER_JOURNAL_URL": f"sqlite+aiosqlite:///{var / 'journal.db'}",
+                "CROUPIER_JOURNAL_URL": f"sqlite:///{var / 'journal.db'}",
                 "CROUPIER_AUTHORITY_KEYPAIR": str(var / "keys" / "authority.json"),
                 "CROUPIER_PROGRAM_KEYPAIR": str(var / "keys" / "program.json"),
                 "CROUPIER_CIRCUIT_KEYS": str(var / "circuits"),

@@ -6,7 +6,6 @@ from typing import Self
 
 from journal import claiming, progress, reading, reports, schema
 from journal.database import Database
-from journal.errors import JournalMisconfigured
 from journal.reading import JournalCounts
 from settlement.batches import (
     BatchSummary,
@@ -21,6 +20,7 @@ from settlement.batches import (
     Statement,
 )
 from settlement.bets import Rejection
+from settlement.errors import JournalMisconfigured
 from settlement.lifecycle import Transition
 from settlement.reconciliation import ReconciliationReport
 

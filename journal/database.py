@@ -9,13 +9,14 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import ValidationError
 from sqlalchemy import URL, Connection, event, exc, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from journal.errors import JournalMisconfigured, domain_error
-from settlement.errors import JournalUnavailable
+from journal.errors import domain_error
+from settlement.errors import JournalMisconfigured, JournalUnavailable
 
 LOCK_WAIT_MILLISECONDS = 5_000
 """How long another process's lock is waited for before the journal counts as unavailable."""
@@ -110,7 +111,7 @@ class Database:
     def _domain_errors(self) -> Generator[None, None, None]:
         try:
             yield
-        except (exc.SQLAlchemyError, OSError) as error:
+        except (exc.SQLAlchemyError, OSError, ValidationError) as error:
             translated = domain_error(error, self.name)
             if translated is None:
                 raise

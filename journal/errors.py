@@ -7,14 +7,10 @@ import sqlite3
 from collections.abc import Callable
 from typing import Final
 
+from pydantic import ValidationError
 from sqlalchemy import exc
 
-from settlement.errors import CroupierError, JournalConflict, JournalUnavailable
-
-
-class JournalMisconfigured(CroupierError):
-    """The journal is not there, not readable as a journal, or not of this program's schema version. An operator must mend it."""
-
+from settlement.errors import CroupierError, JournalConflict, JournalMisconfigured, JournalUnavailable
 
 _RETRY: Final = "it is tried again by itself"
 _NOT_THE_SCHEMA: Final = "the journal's tables are not those of this program: apply its migrations"
@@ -24,6 +20,9 @@ _CORRUPT: Final = (
 _FULL: Final = "the journal's disk is full: make room for it"
 _READ_ONLY: Final = "the journal is read-only: give this process the right to write to it"
 _LOCKED: Final = "the journal is locked by another process; " + _RETRY
+_IMPOSSIBLE: Final = (
+    "it holds what this program never writes: restore it from a backup, then reconcile it with the chain"
+)
 _LOST: Final = "the connection to the journal was lost or refused: check that its server runs; " + _RETRY
 
 _SQLITE_PRIMARY_CODE_BITS: Final = 0xFF
@@ -70,12 +69,19 @@ _POSTGRESQL: Final[tuple[tuple[str, Callable[[str], CroupierError], str], ...]] 
 
 def domain_error(error: Exception, journal: str) -> CroupierError | None:
     """What `error` means for the journal named `journal`; None if it is no complaint of a database but a fault in the program."""
+    if isinstance(error, ValidationError):
+        return JournalConflict(f"journal {journal}: {_IMPOSSIBLE} ({_problems(error)})")
     kind, meaning = _meaning(error)
     if kind is None:
         return None
     cause = error.orig if isinstance(error, exc.DBAPIError) and error.orig is not None else error
     said = str(cause).strip().splitlines()
     return kind(f"journal {journal}: {meaning} ({said[0] if said else type(cause).__name__})")
+
+
+def _problems(error: ValidationError) -> str:
+    problems = error.errors(include_url=False, include_context=False)
+    return f"{error.title}: " + "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in problems)
 
 
 def _meaning(error: Exception) -> tuple[Callable[[str], CroupierError] | None, str]:

@@ -3,8 +3,8 @@
 from sqlalchemy import Column, MetaData, Table, Text, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from journal.errors import JournalMisconfigured
 from journal.tables import SCHEMA_VERSION
+from settlement.errors import JournalMisconfigured
 
 # Alembic's own table, of one row.
 _alembic_version = Table("alembic_version", MetaData(), Column("version_num", Text))

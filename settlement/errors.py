@@ -80,5 +80,9 @@ class JournalUnavailable(CroupierError):
     retryable = True
 
 
+class JournalMisconfigured(CroupierError):
+    """The journal is not there, not readable as a journal, or not of this program's schema version. An operator must mend it."""
+
+
 class JournalConflict(CroupierError):
     """What is to be written contradicts what the journal holds. Never overwritten; a person must look."""

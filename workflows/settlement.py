@@ -27,7 +27,12 @@ REFUSED_BY_CHAIN: Final = frozenset({errors.VaultUncovered.__name__, errors.Batc
 """Refusals that another claim mends: by ejecting a bet, or by another number."""
 
 MENDED_FROM_OUTSIDE: Final = frozenset(
-    {errors.LedgerMisconfigured.__name__, errors.HouseUncovered.__name__, errors.ProvingKeyMissing.__name__}
+    {
+        errors.LedgerMisconfigured.__name__,
+        errors.HouseUncovered.__name__,
+        errors.JournalMisconfigured.__name__,
+        errors.ProvingKeyMissing.__name__,
+    }
 )
 """Failures that an operator mends without touching the batch, so it tries again by itself."""
 

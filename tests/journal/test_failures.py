@@ -14,9 +14,8 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from journal import database as database_module
 from journal.adapter import SqlJournal
 from journal.database import Database
-from journal.errors import JournalMisconfigured
 from journal.migrate import upgrade
-from settlement.errors import JournalUnavailable
+from settlement.errors import JournalConflict, JournalMisconfigured, JournalUnavailable
 from tests.journal.conftest import PostgresServer
 from tests.journal.samples import LANE, claim, run, some_bets
 
@@ -171,3 +170,13 @@ def _damage(path: Path, bytes_spared: int) -> None:
 async def _open(url: str) -> None:
     async with SqlJournal.open(url):
         pass
+
+
+async def test_a_row_that_no_bet_can_have_is_a_conflict_that_names_the_field(sqlite_url: str) -> None:
+    bets = some_bets(1)
+    async with SqlJournal.open(sqlite_url) as journal:
+        await journal.claim(claim(bets))
+        with sqlite3.connect(sqlite_url.removeprefix("sqlite:///")) as tampering:
+            tampering.execute("UPDATE bets SET player = 'nobody'")
+        with pytest.raises(JournalConflict, match="player: .*"):
+            await journal.bet(bets[0].bet_id)

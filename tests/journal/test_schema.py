@@ -16,9 +16,8 @@ from sqlalchemy.engine import ExceptionContext
 from journal import tables
 from journal.adapter import SqlJournal
 from journal.database import Database
-from journal.errors import JournalMisconfigured
 from journal.migrate import MIGRATIONS, upgrade
-from settlement.errors import JournalConflict
+from settlement.errors import JournalConflict, JournalMisconfigured
 from tests.journal.conftest import PostgresServer
 from tests.journal.samples import attempt, claim, rejection, run, some_bets
 

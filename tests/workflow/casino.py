@@ -35,7 +35,7 @@ from settlement.intake import BetOutcome
 from settlement.lifecycle import BatchStatus
 from settlement.netting import net_by_player
 from settlement.reconciliation import ReconciliationReport
-from tests.workflow.fakes import VAULT_BALANCE, FakeLedger, FakeProver
+from tests.workflow.fakes import FakeLedger, FakeProver
 from workflows import names, visibility
 from workflows.batcher import Batcher, BatcherSettings, BatcherStatus
 from workflows.bet import BetWorkflow
@@ -183,7 +183,7 @@ class Casino:
         nets = net_by_player(bets)
         for (of_lane, player), balance in self.ledger.balances.items():
             if of_lane == lane:
-                assert balance - VAULT_BALANCE == nets.get(player, 0)
+                assert balance - self.ledger.deposits[of_lane, player] == nets.get(player, 0)
         batches = [batch for batch in await self.batches(lane) if batch.status is BatchStatus.CONFIRMED]
         assert sum(batch.bet_count for batch in batches) == len(bets)
         assert len(batches) == sum(of_lane == lane for of_lane, _ in self.ledger.records)
@@ -226,9 +226,9 @@ async def open_casino(journal_url: str, *, cached_workflows: int = 100) -> Async
     """
     ledger, prover = FakeLedger(), FakeProver()
     for lane in range(2):
-        ledger.open_house(lane)
+        ledger.fund_house(lane)
         for player in PLAYERS:
-            ledger.open_vault(lane, player)
+            ledger.fund_vault(lane, player)
     async with (
         SqlJournal.open(journal_url) as journal,
         await WorkflowEnvironment.start_time_skipping(
@@ -256,10 +256,9 @@ async def open_casino(journal_url: str, *, cached_workflows: int = 100) -> Async
             max_cached_workflows=cached_workflows,
         )
         proving = Worker(env.client, task_queue=names.PROVING_QUEUE, activities=[Proving(prover).prove_batch])
-        money = ledger.total
         async with settling, proving:
             yield casino
-        assert ledger.total == money, "the chain has lost or found lamports"
+        assert ledger.total == ledger.supply, "the chain has lost or found lamports"
 
 
 async def _add_search_attributes(client: Client) -> None:

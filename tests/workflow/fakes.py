@@ -5,7 +5,7 @@ The chain moves lamports between a lane's house and its players' vaults and nowh
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
@@ -87,7 +87,11 @@ class Script:
 
 @dataclass
 class FakeLedger:
-    """Fulfils `settlement.ports.Ledger`. Balances in lamports above rent; `on_broadcast` runs before a transaction executes."""
+    """Fulfils `settlement.ports.Ledger`. Balances in lamports above rent.
+
+    `on_broadcast` runs before a transaction executes; `deposits`: what each vault holds beside settlements; `supply`: all the
+    lamports that tests have brought in.
+    """
 
     script: Script = field(default_factory=Script)
     houses: dict[int, int] = field(default_factory=dict[int, int])
@@ -98,16 +102,24 @@ class FakeLedger:
     sent: dict[str, Sent] = field(default_factory=dict[str, Sent])
     fates: deque[Fate] = field(default_factory=deque[Fate])
     on_broadcast: Callable[[Statement], None] | None = None
+    deposits: dict[tuple[int, str], int] = field(default_factory=dict[tuple[int, str], int])
+    supply: int = 0
     slot: int = 1_000
     signed: int = 0
 
     # What a test does to the chain.
 
-    def open_house(self, lane: int, balance: int = HOUSE_BALANCE) -> None:
+    def fund_house(self, lane: int, balance: int = HOUSE_BALANCE) -> None:
+        """Gives a lane's house this balance, and the house if there is none."""
+        self.supply += balance - self.houses.get(lane, 0)
         self.houses[lane] = balance
 
-    def open_vault(self, lane: int, player: str, balance: int = VAULT_BALANCE) -> None:
-        self.indices[lane, player] = 1 + sum(other == lane for other, _ in self.indices)
+    def fund_vault(self, lane: int, player: str, balance: int = VAULT_BALANCE) -> None:
+        """Gives a player's vault this balance, by deposit or withdrawal, and the vault if there is none."""
+        change = balance - self.balances.get((lane, player), 0)
+        self.supply += change
+        self.deposits[lane, player] = self.deposits.get((lane, player), 0) + change
+        self.indices.setdefault((lane, player), 1 + sum(other == lane for other, _ in self.indices))
         self.balances[lane, player] = balance
 
     def release(self) -> None:
@@ -283,9 +295,9 @@ class FakeProver:
     """Fulfils `settlement.ports.Prover`. `gate`: proofs wait while it is closed; `proven`: the statements proven so far."""
 
     script: Script = field(default_factory=Script)
+    waiting: list[Statement] = field(default_factory=list[Statement])
     proven: list[Statement] = field(default_factory=list[Statement])
     gate: asyncio.Event = field(default_factory=asyncio.Event)
-    waiting: int = 0
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -294,11 +306,11 @@ class FakeProver:
         self.script.meet("prove")
         if statement.house_delta + sum(slot.net for slot in statement.slots):
             raise ProofRejected("the statement does not conserve money")
-        self.waiting += 1
+        self.waiting.append(statement)
         try:
             await self.gate.wait()
         finally:
-            self.waiting -= 1
+            self.waiting.remove(statement)
         self.proven.append(statement)
         return Proof(
             circuit_id=statement.shape.circuit_id,
@@ -307,7 +319,3 @@ class FakeProver:
             milliseconds=1_000,
         )
 
-
-def numbers(statements: Iterable[Statement]) -> list[int]:
-    """The batch numbers of statements."""
-    return [statement.number for statement in statements]
