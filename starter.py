@@ -243,6 +243,7 @@ async def _reconcile() -> int:
 
 
 async def _signal(workflow_id: str, name: str) -> int:
+    load_settings()  # The running stack's address is among them.
     await (await connect()).get_workflow_handle(workflow_id).signal(name)
     console.print(f"{name} sent to {workflow_id}")
     return 0
@@ -273,13 +274,14 @@ def _run(work: Coroutine[Any, Any, int]) -> None:
     async def stoppable() -> int:
         task = asyncio.current_task()
         assert task is not None
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
         return await work
 
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
         exit_status = asyncio.run(stoppable())
-    except (KeyboardInterrupt, asyncio.CancelledError):
+    except asyncio.CancelledError:
         print("stopped", file=sys.stderr)
         exit_status = STOPPED_STATUS
     except WorkflowFailureError as error:

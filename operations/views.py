@@ -38,7 +38,7 @@ def show_stack(console: Console, stack: Stack) -> None:
         ("Solana RPC", stack.rpc_url),
         ("program", stack.settings.program_id or ""),
         ("journal", stack.settings.journal_url),
-        ("try", "python starter.py status"),
+        ("try", ".venv/bin/python starter.py status"),
     ):
         table.add_row(*row)
     console.print(table)

@@ -110,7 +110,7 @@ def parse_bet(payload: object) -> Bet:
     if isinstance(payload, Bet):
         return payload
     if not isinstance(payload, dict):
-        raise InvalidBet(RejectionReason.MALFORMED, f"a bet is a JSON object, not a {type(payload).__name__}", None)
+        raise InvalidBet(RejectionReason.MALFORMED, f"a bet is a JSON object, not {type(payload).__name__}", None)
     try:
         return Bet.model_validate(payload)
     except ValidationError as error:
