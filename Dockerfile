@@ -22,9 +22,11 @@ RUN pip install --no-cache-dir --disable-pip-version-check --require-hashes --on
 COPY composition.py settings.py starter.py worker.py ./
 COPY activities ./activities
 COPY client ./client
+COPY embedded ./embedded
 COPY journal ./journal
 COPY ledger ./ledger
 COPY localnet ./localnet
+COPY operations ./operations
 COPY program ./program
 COPY prover ./prover
 COPY settlement ./settlement

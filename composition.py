@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Final
 
 from solders.pubkey import Pubkey
 
@@ -13,17 +14,19 @@ from prover.groth16 import Groth16Prover
 from settings import InvalidSetting, Settings
 from workflows.batcher import BatcherSettings
 
+PROGRAM_ID_REMEDY: Final = "it is the address that `python starter.py provision` prints"
+
 
 def program_id(settings: Settings) -> Pubkey:
     """The settlement program's address. Raises `InvalidSetting` if none is set or it is no address."""
     if settings.program_id is None:
-        raise InvalidSetting(
-            "CROUPIER_PROGRAM_ID is not set: it is the address that `python starter.py provision` prints"
-        )
+        raise InvalidSetting(f"CROUPIER_PROGRAM_ID is not set: {PROGRAM_ID_REMEDY}")
     try:
         return Pubkey.from_string(settings.program_id)
     except ValueError:
-        raise InvalidSetting(f"CROUPIER_PROGRAM_ID is no address: {settings.program_id!r}") from None
+        raise InvalidSetting(
+            f"CROUPIER_PROGRAM_ID is no address: {settings.program_id!r}; {PROGRAM_ID_REMEDY}"
+        ) from None
 
 
 def open_journal(settings: Settings) -> AbstractAsyncContextManager[SqlJournal]:

@@ -17,7 +17,7 @@ from settlement.limits import MAX_LANE
 from settlement.shapes import SHAPES
 
 PREFIX = "CROUPIER_"
-VAR = Path(os.environ.get("CROUPIER_VAR", "var")).absolute()
+VAR = Path(os.environ.get("CROUPIER_VAR") or Path(__file__).parent / "var").absolute()
 """The embedded stack's state, and the defaults of all paths."""
 
 STACK_ENV = VAR / "stack.env"
@@ -46,7 +46,7 @@ class Settings(BaseSettings):
         Path, Field(description="key file (solana-keygen JSON, mode 0600) of the authority; it signs and pays")
     ] = VAR / "keys" / "authority.json"
     program_keypair: Annotated[Path, Field(description="key file of the program's address; for deployment only")] = (
-        Path("var/keys/program.json")
+        VAR / "keys" / "program.json"
     )
     commitment: Annotated[Commitment, Field(description="commitment level that counts as Confirmed")] = (
         Commitment.FINALIZED

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 import structlog
 import typer
 from rich.console import Console
-from temporalio.client import WorkflowFailureError
+from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.service import RPCError
 
 import composition
@@ -31,8 +31,9 @@ from operations.provisioning import provision, register_search_attributes
 from operations.reconciling import reconcile
 from settings import VAR, InvalidSetting, load_settings
 from settlement.bets import parse_bet
-from settlement.errors import CroupierError
+from settlement.errors import CroupierError, InvalidBet
 from settlement.intake import Answer
+from settlement.receipts import Receipt
 from workflows import names
 from workflows.batcher import Batcher
 from workflows.settlement import Settlement
@@ -197,9 +198,7 @@ async def _place(bets: Iterator[Any], door: Door) -> int:
                 answers[outcome.answer] += 1
                 shown.update(f"placing… {views.answers_line(answers)}")
                 if outcome.answer is Answer.REJECTED:
-                    console.print(
-                        f"rejected {outcome.bet_id or '(no id)'}: {outcome.reason}: {outcome.detail}", markup=False
-                    )
+                    views.show_rejected(console, outcome)
         console.print(views.answers_line(answers))
         return 1 if answers[Answer.REJECTED] else 0
     if door is Door.SIGNAL:
@@ -209,11 +208,20 @@ async def _place(bets: Iterator[Any], door: Door) -> int:
             sent += 1
         console.print(f"{sent} sent; a signal is not answered: ask `python starter.py status`")
         return 0
-    handles = [await intake.track(parse_bet(bet)) for bet in bets]
+    handles: list[WorkflowHandle[Any, Receipt]] = []
+    unread = 0
+    for bet in bets:
+        try:
+            handles.append(await intake.track(parse_bet(bet)))
+        except InvalidBet:
+            # No workflow can be named after it; the fast door records it with the reason.
+            unread += 1
+            async for outcome in place_all(intake, [bet]):
+                views.show_rejected(console, outcome)
     receipts = [await handle.result() for handle in handles]
     for receipt in receipts:
         views.show_receipt(console, receipt, None)
-    return 1 if any(receipt.status == "rejected" for receipt in receipts) else 0
+    return 1 if unread or any(receipt.status == "rejected" for receipt in receipts) else 0
 
 
 async def _status(subject: str | None, as_json: bool) -> int:

@@ -93,15 +93,15 @@ async def _settlement_worker(client: Client, settings: Settings, stack: AsyncExi
     journal = await stack.enter_async_context(composition.open_journal(settings))
     ledger = await stack.enter_async_context(composition.open_ledger(settings))
     intake = TemporalIntake(client, composition.batcher_settings(settings))
-    claiming, submitting = Claiming(journal, ledger), Submitting(journal, ledger)
+    claiming, recording, submitting = Claiming(journal, ledger), Recording(journal), Submitting(journal, ledger)
     worker = Worker(
         client,
         task_queue=names.SETTLEMENT_QUEUE,
         workflows=WORKFLOWS,
         activities=[
             claiming.claim_batch,
-            claiming.record_rejections,
-            Recording(journal).record_status,
+            recording.record_status,
+            recording.record_rejections,
             submitting.sign_settlement,
             submitting.submit_settlement,
             submitting.confirm_settlement,

@@ -1,34 +1,43 @@
 """Claims a batch: its bets in the journal, its number, its players' cover on chain, and the statement to prove."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 from temporalio import activity
 
 from activities.errors import application_errors
+from activities.heartbeats import heartbeating
 from activities.recording import transition
 from settlement.batches import (
     Claim,
     ClaimedBatch,
     DuplicateBet,
+    Landing,
     RefusedBet,
     Standing,
     Statement,
     Vault,
     statement_for,
 )
-from settlement.bets import Bet, Rejection, RejectionReason
-from settlement.errors import BatchNumberTaken, SettlementRefused
+from settlement.bets import Bet, RejectionReason
+from settlement.errors import BatchNumberTaken, LedgerUnavailable, SettlementRefused
 from settlement.lifecycle import BatchStatus
 from settlement.netting import losses_to_drop, net_by_player
 from settlement.ports import Journal, Ledger
+
+PREDECESSOR_SECONDS: Final = 5.0
+"""How long one try of a claim waits for batches cut before to be claimed; mostly they are, at that very moment."""
+
+POLL_SECONDS: Final = 0.1
 
 
 class ClaimRequest(BaseModel):
     """Which batch to claim.
 
-    `pending_sequence` and `proving_sequence`: numbers of the transitions to Pending and Proving.
     `pending_detail`: why it is Pending (again). `taken`: a number of this batch that the chain turned out to have given away.
+    `after`: batches cut before this one, which must be claimed first, for they may hold what covers its losses.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -36,25 +45,27 @@ class ClaimRequest(BaseModel):
     batch_id: str
     lane: int
     bets: tuple[Bet, ...]
-    pending_sequence: int
     pending_detail: str
-    proving_sequence: int
     taken: int | None
+    after: tuple[str, ...] = ()
 
 
 class ClaimOutcome(BaseModel):
     """What stands after a claim.
 
-    `settling`: how many bets are left to settle. With a `statement` the batch is Proving. Without one, either something that may
-    still cover a loss must become final first (`waiting_for` says what, for people), or no bet is left to settle.
+    `settling`: how many bets are left to settle. `sequence`: the batch's latest transition in the journal. With a `statement` the
+    batch is Proving, with a `landing` it is Confirmed already. With neither, it has to wait for something (`waiting_for` says what,
+    for people; `number` is None if it is not claimed yet), or no bet is left to settle.
     """
 
     model_config = ConfigDict(frozen=True)
 
-    number: int
+    number: int | None
+    sequence: int
     settling: int
-    refused: tuple[RefusedBet, ...]
-    duplicates: tuple[DuplicateBet, ...]
+    refused: tuple[RefusedBet, ...] = ()
+    duplicates: tuple[DuplicateBet, ...] = ()
+    landing: Landing | None = None
     statement: Statement | None = None
     waiting_for: str = ""
 
@@ -74,47 +85,76 @@ class Claiming:
         settle it can land any more.
         """
         with application_errors():
-            batch = await self._journal.claim(
-                Claim(
-                    batch_id=request.batch_id,
-                    lane=request.lane,
-                    bets=request.bets,
-                    transition=transition(request.pending_sequence, BatchStatus.PENDING, request.pending_detail),
-                )
-            )
-            house = await self._ledger.house(request.lane)
-            if request.taken is not None:
-                batch = await self._renumber(batch, request.taken, house.highest_batch)
-            vaults = await self._ledger.vaults(request.lane, sorted({bet.player for bet in batch.bets}))
-            batch = await self._eject(batch, [_without_vault(bet) for bet in batch.bets if bet.player not in vaults])
+            async with heartbeating():
+                return await self._claim_batch(request)
 
+    async def _claim_batch(self, request: ClaimRequest) -> ClaimOutcome:
+        unclaimed = await self._unclaimed(request.after)
+        if unclaimed:
+            return ClaimOutcome(
+                number=None, sequence=0, settling=len(request.bets), waiting_for=f"{unclaimed} to be claimed"
+            )
+        batch = await self._journal.claim(
+            Claim(
+                batch_id=request.batch_id,
+                lane=request.lane,
+                bets=request.bets,
+                transition=transition(0, BatchStatus.PENDING, request.pending_detail),
+            )
+        )
+        if batch.status is BatchStatus.CONFIRMED:
+            summary = await self._journal.batch(batch.batch_id)
+            return _outcome(batch, landing=summary.landing if summary else None)
+        house = await self._ledger.house(request.lane)
+        if request.taken is not None:
+            batch = await self._renumber(batch, request.taken, house.highest_batch)
+        vaults = await self._vaults(batch)
+        batch = await self._eject_without_vault(batch, vaults)
+
+        uncovered = _uncovered(batch.bets, vaults)
+        if uncovered or batch.number <= house.highest_batch:
+            waiting = await self._journal.players_waiting(batch.lane, batch.number, sorted(uncovered))
+            if waiting:
+                return _outcome(batch, waiting_for=f"earlier batches of {', '.join(waiting)} to become final")
+            # What an earlier batch has paid meanwhile counts: the balances are read after it is known to be final.
+            vaults = await self._vaults(batch)
             uncovered = _uncovered(batch.bets, vaults)
-            if uncovered or batch.number <= house.highest_batch:
-                waiting = await self._journal.players_waiting(batch.lane, batch.number, sorted(uncovered))
-                if waiting:
-                    return _outcome(batch, waiting_for=f"earlier batches of {', '.join(waiting)} to become final")
-                try:
-                    standing = await self._standing(batch, vaults)
-                except BatchNumberTaken:
-                    batch = await self._renumber(batch, batch.number, house.highest_batch)
-                    standing = Standing.NONE_LIVE
-                if uncovered and standing is Standing.PENDING:
-                    return _outcome(batch, waiting_for="its signed attempts to land or to expire")
-                if standing is Standing.NONE_LIVE:
-                    batch = await self._eject(batch, [bet for bets in uncovered.values() for bet in bets])
+            try:
+                standing = await self._standing(batch, vaults)
+            except BatchNumberTaken:
+                batch = await self._renumber(batch, batch.number, house.highest_batch)
+                standing = Standing.NONE_LIVE
+            if uncovered and standing is Standing.PENDING:
+                return _outcome(batch, waiting_for="its signed attempts to land or to expire")
+            if standing is Standing.NONE_LIVE:
+                batch = await self._eject(batch, [bet for bets in uncovered.values() for bet in bets])
 
-            if not batch.bets:
-                return _outcome(batch)
-            await self._journal.record_transition(
-                batch.batch_id, transition(request.proving_sequence, BatchStatus.PROVING)
-            )
-            return _outcome(batch, statement=_statement(batch, vaults))
+        if not batch.bets:
+            return _outcome(batch)
+        proving = transition(batch.sequence + 1, BatchStatus.PROVING)
+        await self._journal.record_transition(batch.batch_id, proving)
+        batch = batch.model_copy(update={"sequence": proving.sequence})
+        return _outcome(batch, statement=_statement(batch, vaults))
 
-    @activity.defn
-    async def record_rejections(self, rejections: list[Rejection]) -> None:
-        """Keeps what was refused at a lane's door."""
-        with application_errors():
-            await self._journal.record_rejections(rejections)
+    async def _unclaimed(self, after: Sequence[str]) -> str | None:
+        """The first batch of `after` that the journal does not know, once it has been given some time."""
+        deadline = asyncio.get_running_loop().time() + PREDECESSOR_SECONDS
+        for batch_id in after:
+            while await self._journal.batch(batch_id) is None:
+                if asyncio.get_running_loop().time() > deadline:
+                    return batch_id
+                await asyncio.sleep(POLL_SECONDS)
+        return None
+
+    async def _vaults(self, batch: ClaimedBatch) -> dict[str, Vault]:
+        return await self._ledger.vaults(batch.lane, sorted({bet.player for bet in batch.bets}))
+
+    async def _eject_without_vault(self, batch: ClaimedBatch, vaults: Mapping[str, Vault]) -> ClaimedBatch:
+        refused = [_without_vault(bet) for bet in batch.bets if bet.player not in vaults]
+        if refused and await self._journal.attempts(batch.batch_id):
+            # It was proven and signed with that vault, and vaults are never closed: this node does not know them yet.
+            raise LedgerUnavailable(f"the node does not show a vault that batch {batch.batch_id} was signed with")
+        return await self._eject(batch, refused)
 
     async def _renumber(self, batch: ClaimedBatch, taken: int, above: int) -> ClaimedBatch:
         number = await self._journal.renumber(batch.batch_id, taken, above)
@@ -123,7 +163,7 @@ class Claiming:
     async def _eject(self, batch: ClaimedBatch, refused: Sequence[RefusedBet]) -> ClaimedBatch:
         if not refused:
             return batch
-        await self._journal.eject(batch.batch_id, refused)
+        await self._journal.eject(batch.batch_id, refused, batch.sequence)
         ejected = {bet.bet_id for bet in refused}
         return batch.model_copy(
             update={
@@ -149,13 +189,21 @@ def _statement(batch: ClaimedBatch, vaults: Mapping[str, Vault]) -> Statement:
     return statement_for(batch.lane, batch.number, batch.bets, {p: vault.index for p, vault in vaults.items()})
 
 
-def _outcome(batch: ClaimedBatch, statement: Statement | None = None, waiting_for: str = "") -> ClaimOutcome:
+def _outcome(
+    batch: ClaimedBatch,
+    *,
+    statement: Statement | None = None,
+    landing: Landing | None = None,
+    waiting_for: str = "",
+) -> ClaimOutcome:
     return ClaimOutcome(
         number=batch.number,
+        sequence=batch.sequence,
         settling=len(batch.bets),
         refused=batch.refused,
         duplicates=batch.duplicates,
         statement=statement,
+        landing=landing,
         waiting_for=waiting_for,
     )
 

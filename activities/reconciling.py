@@ -10,6 +10,7 @@ from temporalio import activity
 from activities.errors import application_errors
 from activities.heartbeats import heartbeating
 from settlement.batches import BatchSummary, BetRecord, BetStatus, OnChainBatch
+from settlement.errors import JournalConflict
 from settlement.lifecycle import BatchStatus
 from settlement.ports import Journal, Ledger
 from settlement.reconciliation import (
@@ -19,6 +20,7 @@ from settlement.reconciliation import (
     compare_batch,
     compare_open_batch,
     not_in_journal,
+    unreadable,
 )
 
 BATCHES_PER_PAGE: Final = 100
@@ -62,19 +64,20 @@ class Reconciling:
             for summary in page:
                 after = summary.number
                 record = records.pop(summary.number, None)
-                bets = tuple(await self._journal.bets_of(summary.batch_id))
-                if summary.status is BatchStatus.CONFIRMED:
+                try:
+                    bets = tuple(await self._journal.bets_of(summary.batch_id))
+                except JournalConflict as conflict:
+                    findings.append(unreadable(summary, str(conflict)))
+                    continue
+                if summary.status is not BatchStatus.CONFIRMED:
+                    still_open += 1
+                    findings += await self._open_batch(summary, bets, record)
+                elif record is None and await self._is_not_final_yet(summary):
+                    still_open += 1
+                else:
                     compared += 1
                     players |= {bet.bet.player for bet in bets if bet.status is BetStatus.SETTLED}
                     findings += compare_batch(await self._both_sides(summary, bets, record))
-                elif differences := list(compare_open_batch(summary, bets, record)):
-                    # It may have been confirmed between the reads; then the next run compares it.
-                    now = await self._journal.batch(summary.batch_id)
-                    if now is not None and now.status is not BatchStatus.CONFIRMED:
-                        findings += differences
-                    still_open += 1
-                else:
-                    still_open += 1
         findings += [not_in_journal(record) for record in records.values()]
         return ReconciliationReport(
             run_id=request.run_id,
@@ -86,12 +89,23 @@ class Reconciling:
             findings=tuple(findings),
         )
 
+    async def _open_batch(
+        self, summary: BatchSummary, bets: tuple[BetRecord, ...], record: OnChainBatch | None
+    ) -> list[Finding]:
+        findings = list(compare_open_batch(summary, bets, record))
+        # It may have been confirmed between the reads; then the next run compares it.
+        now = await self._journal.batch(summary.batch_id) if findings else None
+        return [] if now is not None and now.status is BatchStatus.CONFIRMED else findings
+
+    async def _is_not_final_yet(self, summary: BatchSummary) -> bool:
+        """Whether the chain has its record at the configured commitment, which finality has not reached or not when asked."""
+        record = await self._ledger.batch_record(summary.lane, summary.number)
+        return record is not None and record.bets_root == summary.bets_root
+
     async def _both_sides(
         self, summary: BatchSummary, bets: tuple[BetRecord, ...], record: OnChainBatch | None
     ) -> SettledBatch:
         players = sorted({bet.bet.player for bet in bets if bet.status is BetStatus.SETTLED})
-        # A batch confirmed after the records were read is looked up by itself.
-        record = record or await self._ledger.batch_record(summary.lane, summary.number)
         movement = None
         if summary.landing is not None:
             movement = await self._ledger.movement(summary.landing.signature, summary.lane, players)

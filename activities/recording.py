@@ -1,4 +1,4 @@
-"""Writes the transitions of a batch that no other activity writes along with its own work: failures and retries."""
+"""Writes to the journal what no other activity writes along with its own work: failures, retries, refusals at the doors."""
 
 from datetime import UTC, datetime
 
@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from temporalio import activity
 
 from activities.errors import application_errors
+from settlement.bets import Rejection
 from settlement.lifecycle import BatchStatus, Transition
 from settlement.ports import Journal
 
@@ -19,7 +20,7 @@ def transition(sequence: int, status: BatchStatus, detail: str = "") -> Transiti
 
 
 class StatusRequest(BaseModel):
-    """One transition to write. `alert`: a person must look."""
+    """One transition to write, as number `sequence` or later. `alert`: a person must look."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -37,11 +38,27 @@ class Recording:
         self._journal = journal
 
     @activity.defn
-    async def record_status(self, request: StatusRequest) -> None:
-        """Writes the transition, and an alert into the log where one is asked for."""
+    async def record_status(self, request: StatusRequest) -> int:
+        """Writes the transition, and an alert into the log where one is asked for; answers under which number it stands.
+
+        The journal may be ahead of the workflow, where an activity's work was done and its answer lost. A status that it has as
+        its latest is not written again.
+        """
         if request.alert:
             logger.error("batch_failed", batch_id=request.batch_id, why=request.detail)
         with application_errors():
+            batch = await self._journal.batch(request.batch_id)
+            latest = batch.transitions[-1] if batch else None
+            if latest is not None and latest.status is request.status:
+                return latest.sequence
+            sequence = max(request.sequence, latest.sequence + 1 if latest else 0)
             await self._journal.record_transition(
-                request.batch_id, transition(request.sequence, request.status, request.detail)
+                request.batch_id, transition(sequence, request.status, request.detail)
             )
+            return sequence
+
+    @activity.defn
+    async def record_rejections(self, rejections: list[Rejection]) -> None:
+        """Keeps what was refused at a door."""
+        with application_errors():
+            await self._journal.record_rejections(rejections)

@@ -10,6 +10,7 @@ from activities.errors import application_errors
 from activities.heartbeats import heartbeating
 from activities.recording import transition
 from settlement.batches import Proof, SignedAttempt, Standing, Statement, Verdict
+from settlement.errors import JournalUnavailable
 from settlement.lifecycle import BatchStatus
 from settlement.ports import Journal, Ledger
 
@@ -20,7 +21,7 @@ POLL_SECONDS: Final = 0.5
 
 
 class SignRequest(BaseModel):
-    """What to sign: the batch's `attempt`-th transaction (from 0). `proved_sequence`: number of the transition to Proved."""
+    """What to sign. `attempt`: how many the workflow has signed before; `proved_sequence`: number of the transition to Proved."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -60,29 +61,40 @@ class Submitting:
 
     @activity.defn
     async def sign_settlement(self, request: SignRequest) -> SignedAttempt:
-        """Signs the attempt and keeps it, or answers the one that an interrupted try has kept. Sends nothing."""
+        """Signs one more attempt and keeps it, or answers the one that an interrupted try has kept. Sends nothing."""
         with application_errors():
-            await self._journal.record_transition(
-                request.batch_id,
-                transition(request.proved_sequence, BatchStatus.PROVED, f"{request.proof.milliseconds} ms"),
+            async with heartbeating():
+                return await self._sign(request)
+
+    async def _sign(self, request: SignRequest) -> SignedAttempt:
+        statement = request.statement
+        await self._journal.record_transition(
+            request.batch_id,
+            transition(request.proved_sequence, BatchStatus.PROVED, f"{request.proof.milliseconds} ms"),
+        )
+        await self._journal.record_statement(request.batch_id, statement, request.proof)
+        kept = await self._journal.attempts(request.batch_id)
+        if kept and kept[-1].attempt >= request.attempt and _settles(kept[-1], statement):
+            return kept[-1]
+        signed = await self._ledger.sign(statement, request.proof, kept[-1].attempt + 1 if kept else request.attempt)
+        recorded = await self._journal.record_attempt(request.batch_id, signed)
+        if not _settles(recorded, statement):
+            raise JournalUnavailable(
+                f"another attempt of batch {request.batch_id} was signed at the same moment: again"
             )
-            await self._journal.record_statement(request.batch_id, request.statement, request.proof)
-            for kept in await self._journal.attempts(request.batch_id):
-                if kept.attempt == request.attempt:
-                    return kept
-            signed = await self._ledger.sign(request.statement, request.proof, request.attempt)
-            return await self._journal.record_attempt(request.batch_id, signed)
+        return recorded
 
     @activity.defn
     async def submit_settlement(self, request: SubmitRequest) -> None:
         """Sends the attempt's bytes, which history and journal hold by now. Sending them twice changes nothing."""
         with application_errors():
-            await self._ledger.broadcast(request.attempt)
-            if request.submitted_sequence is not None:
-                await self._journal.record_transition(
-                    request.batch_id,
-                    transition(request.submitted_sequence, BatchStatus.SUBMITTED, request.attempt.signature),
-                )
+            async with heartbeating():
+                await self._ledger.broadcast(request.attempt)
+                if request.submitted_sequence is not None:
+                    await self._journal.record_transition(
+                        request.batch_id,
+                        transition(request.submitted_sequence, BatchStatus.SUBMITTED, request.attempt.signature),
+                    )
 
     @activity.defn
     async def confirm_settlement(self, request: ConfirmRequest) -> Verdict:
@@ -113,3 +125,7 @@ class Submitting:
                     await self._ledger.broadcast(attempt)
                 resend_at = clock() + RESEND_SECONDS
             await asyncio.sleep(POLL_SECONDS)
+
+
+def _settles(attempt: SignedAttempt, statement: Statement) -> bool:
+    return (attempt.number, attempt.bets_root) == (statement.number, statement.bets_root)

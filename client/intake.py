@@ -57,7 +57,7 @@ class TemporalIntake:
 
     async def signal(self, bet: Any) -> None:
         """Sends anything as a bet by signal. What comes of it stands in the journal."""
-        await self._batcher(self.lane_for(bet)).signal(Batcher.place_bet, bet)
+        await self._batcher(self.lane_for(bet)).signal(names.PLACE_BET, bet)
 
     def lane_for(self, bet: Any) -> int:
         """The lane of a bet given as JSON value. What is no bet belongs to lane 0, whose Batcher records the reason."""

@@ -15,7 +15,7 @@ from temporalio.client import Client
 from client.connection import TemporalUnreachable, connect
 from embedded.processes import POLL_SECONDS, Child, ChildFailed, free_port, start, stop
 from operations.provisioning import LAMPORTS_PER_SOL, Progress, provision, register_search_attributes
-from settings import STACK_ENV, Settings, load_settings
+from settings import PREFIX, STACK_ENV, Settings, load_settings
 
 HOST: Final = "127.0.0.1"
 TEMPORAL_PORT: Final = 7233
@@ -26,6 +26,9 @@ READY_SECONDS: Final = 60.0
 
 BANKROLL_LAMPORTS: Final = 20 * LAMPORTS_PER_SOL
 """What each house is topped up to."""
+
+CLUSTER_SLOT_MS: Final = 400
+"""As on a real cluster."""
 
 BIN: Final = Path(sys.executable).parent
 ROOT: Final = Path(__file__).parent.parent
@@ -59,9 +62,12 @@ class Stack:
 
 
 @asynccontextmanager
-async def running_stack(var: Path, defaults: dict[str, str], progress: Progress) -> AsyncGenerator[Stack]:
+async def running_stack(
+    var: Path, defaults: dict[str, str], progress: Progress, *, slot_ms: int = CLUSTER_SLOT_MS
+) -> AsyncGenerator[Stack]:
     """Runs the stack on directory `var`. `defaults`: settings (environment variables) that hold where none is set from outside.
 
+    `slot_ms`: length of the local ledger's slots; shorter ones make everything final sooner.
     Raises `StackBusy`, `ChildFailed`, or what provisioning raises.
     """
     try:
@@ -106,7 +112,7 @@ async def running_stack(var: Path, defaults: dict[str, str], progress: Progress)
             ledger = await started(
                 "ledger",
                 *(sys.executable, "-m", "localnet", "--db", str(var / "ledger.db")),
-                *("--host", HOST, "--port", str(ports[RPC_PORT])),
+                *("--host", HOST, "--port", str(ports[RPC_PORT]), "--slot-ms", str(slot_ms)),
             )
             await ledger.wait_for_line("ready at", READY_SECONDS)
             client = await _connected(temporal)
@@ -121,9 +127,11 @@ async def running_stack(var: Path, defaults: dict[str, str], progress: Progress)
             worker = await started("worker", sys.executable, ROOT / "worker.py")
             await worker.wait_for_line("worker ready", READY_SECONDS)
             progress("worker", 1)
-            # Other terminals' commands find the stack by this file (`settings.load_settings`).
+            # Other terminals' commands find the stack by this file (`settings.load_settings`), what was set from outside included:
+            # with another number of lanes, say, they would send bets to wrong ones.
+            environment |= {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
             told = var / STACK_ENV.name
-            told.write_text("".join(f"{name}={value}\n" for name, value in environment.items()))
+            told.write_text("".join(f"{name}={_quoted(value)}\n" for name, value in environment.items()))
             exits.callback(told.unlink, missing_ok=True)
             yield Stack(
                 settings=load_settings(),
@@ -146,6 +154,11 @@ async def _connected(temporal: Child) -> Client:
             if asyncio.get_running_loop().time() - started_at > READY_SECONDS:
                 raise temporal.failure(f"was not ready after {READY_SECONDS:.0f} seconds") from None
             await asyncio.sleep(POLL_SECONDS)
+
+
+def _quoted(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 @contextmanager

@@ -54,10 +54,7 @@ class SqlJournal:
             await database.close()
 
     async def claim(self, claim: Claim) -> ClaimedBatch:
-        """A claim repeated with a later transition to Pending records that too.
-
-        Raises `JournalConflict` if the batch was claimed before with other bets or on another lane.
-        """
+        """Raises `JournalConflict` if the batch was claimed before with other bets or on another lane."""
         async with self._database.write() as connection:
             return await claiming.claim(connection, claim)
 
@@ -69,10 +66,10 @@ class SqlJournal:
         async with self._database.write() as connection:
             await progress.record_transition(connection, batch_id, transition)
 
-    async def eject(self, batch_id: str, refused: Sequence[RefusedBet]) -> None:
+    async def eject(self, batch_id: str, refused: Sequence[RefusedBet], as_of_sequence: int) -> None:
         """Raises `JournalConflict` if a bet is settled or not of this batch. A recorded statement is forgotten: it is no longer true."""
         async with self._database.write() as connection:
-            await progress.eject(connection, batch_id, refused)
+            await progress.eject(connection, batch_id, refused, as_of_sequence)
 
     async def renumber(self, batch_id: str, taken: int, above: int) -> int:
         """Raises `JournalConflict` if the batch is Confirmed as `taken`. A recorded statement is forgotten: it is no longer true."""

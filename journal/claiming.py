@@ -5,7 +5,7 @@ from typing import Final
 from sqlalchemy import RowMapping, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from journal.progress import record_transition
+from journal.progress import make_pending
 from journal.rows import bet_of, bet_row, place_id
 from journal.tables import batches, bets, rejections, transitions
 from journal.writing import give_number, insert_new, lock_lane
@@ -25,9 +25,10 @@ async def claim(connection: AsyncConnection, asked: Claim) -> ClaimedBatch:
     last_number = await lock_lane(connection, asked.lane)
     known = await _number_of(connection, asked)
     if known is not None:
+        # First, since it locks the batch: from here on no bet is ejected from under the answer.
+        status, sequence = await make_pending(connection, asked.batch_id, asked.transition)
         answer, _ = await _answer(connection, asked, known)
-        await record_transition(connection, asked.batch_id, asked.transition)
-        return answer
+        return answer.model_copy(update={"status": status, "sequence": sequence})
     number = last_number + 1
     await give_number(connection, asked.lane, number)
     await connection.execute(
@@ -134,6 +135,8 @@ async def _answer(connection: AsyncConnection, asked: Claim, number: int) -> tup
         batch_id=asked.batch_id,
         lane=asked.lane,
         number=number,
+        status=asked.transition.status,
+        sequence=asked.transition.sequence,
         bets=tuple(live),
         refused=(*refused, *conflicts.values()),
         duplicates=tuple(duplicates),

@@ -17,11 +17,11 @@ from journal.writing import give_number, lock_batch, lock_lane
 from settlement.batches import BetStatus, Landing, Proof, RefusedBet, SignedAttempt, Statement
 from settlement.bets import Bet
 from settlement.errors import IllegalTransition, JournalConflict
-from settlement.lifecycle import BatchStatus, Transition, check_transition
+from settlement.lifecycle import LEGAL_TRANSITIONS, BatchStatus, Transition, check_transition
 from settlement.netting import house_delta, net_by_player
 
 MAX_TRANSITIONS_PER_BATCH: Final = 10_000
-"""A batch that has changed so often needs a person: further transitions are refused, except to Confirmed."""
+"""A batch that has changed so often needs a person: of further transitions, only Confirmed gets a row; the others change its status."""
 MAX_ATTEMPTS_PER_BATCH: Final = 10_000
 """A batch that was signed so often needs a person: further attempts are refused."""
 
@@ -32,21 +32,36 @@ _NO_STATEMENT: Final = dict.fromkeys(
 
 async def record_transition(connection: AsyncConnection, batch_id: str, transition: Transition) -> None:
     """See `Journal.record_transition`."""
-    await lock_batch(connection, batch_id)
+    batch = await lock_batch(connection, batch_id)
     if await _is_recorded(connection, batch_id, transition):
         return
     if transition.status == BatchStatus.CONFIRMED:
         raise IllegalTransition(f"batch {batch_id} becomes Confirmed only together with its landing")
-    if transition.sequence >= MAX_TRANSITIONS_PER_BATCH:
-        raise JournalConflict(
-            f"batch {batch_id} has changed {MAX_TRANSITIONS_PER_BATCH} times: find out why it cannot settle"
-        )
+    if transition.sequence >= MAX_TRANSITIONS_PER_BATCH and transition.status not in LEGAL_TRANSITIONS[batch["status"]]:
+        # Without a row nothing else tells a repeat, so what cannot follow is taken for one.
+        return
     await _append(connection, batch_id, transition)
 
 
-async def eject(connection: AsyncConnection, batch_id: str, refused: Sequence[RefusedBet]) -> None:
+async def make_pending(connection: AsyncConnection, batch_id: str, transition: Transition) -> tuple[BatchStatus, int]:
+    """Puts a known batch back to Pending under its next sequence, unless it is Pending or Confirmed; answers where it is now."""
+    status = BatchStatus((await lock_batch(connection, batch_id))["status"])
+    sequence, _ = await _last(connection, batch_id)
+    if status in (BatchStatus.PENDING, BatchStatus.CONFIRMED):
+        return status, sequence
+    await _append(connection, batch_id, transition.model_copy(update={"sequence": sequence + 1}))
+    return BatchStatus.PENDING, (await _last(connection, batch_id))[0]
+
+
+async def eject(connection: AsyncConnection, batch_id: str, refused: Sequence[RefusedBet], as_of_sequence: int) -> None:
     """See `Journal.eject`. A statement that still counted an ejected bet no longer counts."""
     await lock_batch(connection, batch_id)
+    sequence, status = await _last(connection, batch_id)
+    if sequence != as_of_sequence:
+        raise JournalConflict(
+            f"batch {batch_id} went on to {status} (transition {sequence}) while its bets were being looked at "
+            f"(as of transition {as_of_sequence})"
+        )
     rows = await connection.execute(select(bets.c.bet_id, bets.c.status).where(bets.c.batch_id == batch_id))
     statuses = {row["bet_id"]: BetStatus(row["status"]) for row in rows.mappings()}
     ejected = False
@@ -127,11 +142,14 @@ async def record_attempt(connection: AsyncConnection, batch_id: str, attempt: Si
         raise JournalConflict(
             f"attempt {attempt.attempt} is signed for number {attempt.number}, batch {batch_id} has {batch['number']}"
         )
+    if batch["bets_root"] != field_hex(attempt.bets_root):
+        raise JournalConflict(f"attempt {attempt.attempt} of batch {batch_id} is not signed for its recorded statement")
     if attempt.attempt >= MAX_ATTEMPTS_PER_BATCH:
         raise JournalConflict(
             f"batch {batch_id} was signed {MAX_ATTEMPTS_PER_BATCH} times: find out why it cannot settle"
         )
-    await connection.execute(attempts.insert().values(batch_id=batch_id, **attempt.model_dump()))
+    row = {**attempt.model_dump(), "bets_root": field_hex(attempt.bets_root)}
+    await connection.execute(attempts.insert().values(batch_id=batch_id, **row))
     return attempt
 
 
@@ -183,6 +201,19 @@ async def _is_recorded(connection: AsyncConnection, batch_id: str, transition: T
 
 async def _append(connection: AsyncConnection, batch_id: str, transition: Transition) -> None:
     """Adds a transition after the last. A gap between them is let be: a journal restored from a backup may have lost some."""
+    last_sequence, _ = await _last(connection, batch_id)
+    if transition.sequence < last_sequence:
+        raise JournalConflict(
+            f"transition {transition.sequence} of batch {batch_id} is missing, but {last_sequence} is there"
+        )
+    status = await connection.scalar(select(batches.c.status).where(batches.c.batch_id == batch_id))
+    check_transition(BatchStatus(status), transition.status)
+    if transition.sequence < MAX_TRANSITIONS_PER_BATCH or transition.status == BatchStatus.CONFIRMED:
+        await connection.execute(transitions.insert().values(batch_id=batch_id, **transition.model_dump()))
+    await connection.execute(batches.update().where(batches.c.batch_id == batch_id).values(status=transition.status))
+
+
+async def _last(connection: AsyncConnection, batch_id: str) -> tuple[int, str]:
     rows = await connection.execute(
         select(transitions.c.sequence, transitions.c.status)
         .where(transitions.c.batch_id == batch_id)
@@ -190,13 +221,7 @@ async def _append(connection: AsyncConnection, batch_id: str, transition: Transi
         .limit(1)
     )
     last = rows.mappings().one()
-    if transition.sequence < last["sequence"]:
-        raise JournalConflict(
-            f"transition {transition.sequence} of batch {batch_id} is missing, but {last['sequence']} is there"
-        )
-    check_transition(BatchStatus(last["status"]), transition.status)
-    await connection.execute(transitions.insert().values(batch_id=batch_id, **transition.model_dump()))
-    await connection.execute(batches.update().where(batches.c.batch_id == batch_id).values(status=transition.status))
+    return last["sequence"], last["status"]
 
 
 async def _forget_statement(connection: AsyncConnection, batch_id: str) -> None:

@@ -93,6 +93,7 @@ def attempt_of(row: RowMapping) -> SignedAttempt:
     return SignedAttempt(
         attempt=row["attempt"],
         number=row["number"],
+        bets_root=int(row["bets_root"], 16),
         signature=row["signature"],
         raw=row["raw"],
         last_valid_block_height=row["last_valid_block_height"],

@@ -150,6 +150,7 @@ attempts = Table(
     Column("batch_id", ForeignText, ForeignKey(batches.c.batch_id), primary_key=True),
     Column("attempt", Integer, primary_key=True, autoincrement=False),
     Column("number", BigInteger, nullable=False),
+    Column("bets_root", Text, nullable=False),
     Column("signature", Text, nullable=False),
     Column("raw", Text, nullable=False),
     Column("last_valid_block_height", BigInteger, nullable=False),

@@ -209,7 +209,11 @@ class SolanaLedger:
 
     async def movement(self, signature: str, lane: int, players: Sequence[str]) -> Movement | None:
         """See the port. A player whose vault the transaction does not name has moved nothing."""
-        transaction = await self._rpc.transaction(signature, "finalized")
+        try:
+            transaction = await self._rpc.transaction(signature, "finalized")
+        except RequestRefused:
+            # What is no signature at all names no transaction either.
+            return None
         if transaction is None or transaction.meta is None:
             return None
         meta = transaction.meta
@@ -251,6 +255,7 @@ class SolanaLedger:
         return SignedAttempt(
             attempt=attempt,
             number=statement.number,
+            bets_root=statement.bets_root,
             signature=signature,
             raw=raw,
             last_valid_block_height=blockhash.last_valid_block_height,

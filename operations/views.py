@@ -6,7 +6,6 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from activities.receipts import Receipts
 from client.intake import TemporalIntake
 from embedded.stack import Stack
 from journal.adapter import SqlJournal
@@ -15,8 +14,8 @@ from operations.provisioning import Provisioned
 from settlement.batches import BatchSummary, BetStatus
 from settlement.bets import lane_of
 from settlement.errors import CroupierError
-from settlement.intake import Answer
-from settlement.receipts import Receipt, root_from
+from settlement.intake import Answer, BetOutcome
+from settlement.receipts import Receipt, read_receipt, root_from
 from settlement.reconciliation import ReconciliationReport
 
 SHOWN_BATCHES: Final = 10
@@ -55,6 +54,13 @@ def show_provisioned(console: Console, provisioned: Provisioned) -> None:
 def answers_line(answers: Mapping[Answer, int]) -> str:
     """How many bets were answered how."""
     return ", ".join(f"{count:,} {answer.value}" for answer, count in answers.items())
+
+
+def show_rejected(console: Console, outcome: BetOutcome) -> None:
+    """A bet that was not taken in, and why."""
+    console.print(
+        f"rejected {outcome.bet_id or '(no id)'}: {outcome.reason}: {outcome.detail}", markup=False, soft_wrap=True
+    )
 
 
 async def show_lanes(console: Console, intake: TemporalIntake, lanes: int, journal: SqlJournal, as_json: bool) -> int:
@@ -120,7 +126,7 @@ async def show_batch(console: Console, batch: BatchSummary, journal: SqlJournal,
 
 async def show_bet(console: Console, bet_id: str, journal: SqlJournal, ledger: SolanaLedger, as_json: bool) -> int:
     """A bet's receipt, held against the record on chain, or where the bet is."""
-    receipt = await Receipts(journal, ledger).read_receipt(bet_id)
+    receipt = await read_receipt(bet_id, journal, ledger)
     if receipt is not None:
         holds = None
         if receipt.bet and receipt.inclusion and receipt.lane is not None and receipt.number is not None:
@@ -195,4 +201,5 @@ def show_reconciliation(console: Console, report: ReconciliationReport) -> None:
             f"  {finding.kind.value} {finding.subject}: journal {finding.journal}, chain {finding.chain}",
             markup=False,
             highlight=False,
+            soft_wrap=True,
         )

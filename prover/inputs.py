@@ -8,9 +8,10 @@ from typing import Final
 
 from settlement import commitment
 from settlement.batches import Statement
-from settlement.commitment import FIELD_MODULUS, STAKE_BITS, VAULT_INDEX_BITS, Slot
+from settlement.commitment import STAKE_BITS, VAULT_INDEX_BITS, Slot
 from settlement.errors import ProofRejected
 from settlement.limits import MAX_LANE
+from settlement.poseidon import FIELD_MODULUS
 
 Signals = Mapping[str, int | list[int]]
 MAX_BATCH_NUMBER: Final = 2**64 - 1

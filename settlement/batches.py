@@ -62,7 +62,10 @@ class DuplicateBet(_Frozen):
 
 
 class Claim(_Frozen):
-    """Asks the journal to give `bets`, in order, to one batch and to number it. `transition`: to Pending."""
+    """Asks the journal to give `bets`, in order, to one batch and to number it.
+
+    `transition`: to Pending; a batch that the journal knows already takes it under the next sequence of its own.
+    """
 
     batch_id: str
     lane: int
@@ -71,11 +74,16 @@ class Claim(_Frozen):
 
 
 class ClaimedBatch(_Frozen):
-    """What the journal gave: the bets to settle in order, those refused (conflicts included), and the duplicates left out."""
+    """What the journal gave: the bets to settle in order, those refused (conflicts included), and the duplicates left out.
+
+    `status`, `sequence`: the batch's latest transition; Pending, unless it is Confirmed already.
+    """
 
     batch_id: str
     lane: int
     number: int
+    status: BatchStatus
+    sequence: int
     bets: tuple[Bet, ...]
     refused: tuple[RefusedBet, ...]
     duplicates: tuple[DuplicateBet, ...]
@@ -169,10 +177,14 @@ class Proof(_Frozen):
 
 
 class SignedAttempt(_Frozen):
-    """One signed transaction for a batch: its signature (base58), bytes (base64) and the last block height at which it can land."""
+    """One signed transaction for a batch: its signature (base58), bytes (base64) and the last block height at which it can land.
+
+    `number`, `bets_root`: what it settles, if it lands.
+    """
 
     attempt: int
     number: int
+    bets_root: FieldElement
     signature: str
     raw: str
     last_valid_block_height: int

@@ -42,6 +42,9 @@ def _player_key(value: str) -> str:
         decoded = base58.b58decode(value)
     except ValueError:
         raise ValueError("is not base58") from None
+    if value != value.rstrip():
+        # The decoder passes over white space at the end, but such a key would be another player to everything else.
+        raise ValueError("is not base58")
     if len(decoded) != PLAYER_KEY_BYTES:
         raise ValueError(f"is {len(decoded)} bytes in base58, a key has {PLAYER_KEY_BYTES}")
     return value

@@ -1,23 +1,19 @@
 """What a proof is about: the ids digest, the bets root and the one public input, as circuit and program compute them.
 
-Every value is an element of BN254's scalar field. Poseidon is circomlib's (x^5, 1 to 12 inputs), which is the chain's
-`sol_poseidon`. The circuit is `prover/circuits/settlement.circom`, the program `program/settlement.c`; tests hold the three together.
+Every value is an element of BN254's scalar field. The circuit is `prover/circuits/settlement.circom`, the program
+`program/settlement.c`; tests hold the three together.
 """
 
 import hashlib
 from collections.abc import Sequence
-from functools import cache
 from typing import Annotated, Final
 
-import light_poseidon_python
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
+from settlement.poseidon import FIELD_MODULUS, MAX_INPUTS, poseidon
 from settlement.shapes import Shape
 
-FIELD_MODULUS: Final = 21888242871839275222246405745257275088548364400416034343698204186575808495617
 FIELD_BYTES: Final = 32
-POSEIDON_MAX_INPUTS: Final = 12
-"""`sol_poseidon` takes no more."""
 
 STAKE_BITS: Final = 63
 SLOT_BITS: Final = 8
@@ -74,17 +70,6 @@ class Slot(BaseModel):
 
     vault_index: int
     net: int
-
-
-def poseidon(inputs: Sequence[int]) -> int:
-    """Poseidon over 1 to 12 field elements."""
-    assert 1 <= len(inputs) <= POSEIDON_MAX_INPUTS
-    return int(_hasher(len(inputs)).hash_bytes_be([value.to_bytes(FIELD_BYTES, "big") for value in inputs]), 16)
-
-
-@cache
-def _hasher(input_count: int) -> light_poseidon_python.Hasher:
-    return light_poseidon_python.Hasher(input_count)
 
 
 def ids_tree(leaves: Sequence[bytes]) -> list[list[bytes]]:
@@ -178,9 +163,9 @@ def public_input(batch_identity: int, root: int, slots: Sequence[Slot], shape: S
     vaults = vault_elements([slot.vault_index for slot in slots], shape)
     nets = _packed([slot.net + NET_OFFSET for slot in padded], NETS_PER_ELEMENT, NET_BITS)
     inputs = [batch_identity, root, house + NET_OFFSET, *vaults, *nets]
-    digest = poseidon(inputs[:POSEIDON_MAX_INPUTS])
-    for start in range(POSEIDON_MAX_INPUTS, len(inputs), POSEIDON_MAX_INPUTS - 1):
-        digest = poseidon([digest, *inputs[start : start + POSEIDON_MAX_INPUTS - 1]])
+    digest = poseidon(inputs[:MAX_INPUTS])
+    for start in range(MAX_INPUTS, len(inputs), MAX_INPUTS - 1):
+        digest = poseidon([digest, *inputs[start : start + MAX_INPUTS - 1]])
     return digest
 
 

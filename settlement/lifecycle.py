@@ -20,10 +20,12 @@ class BatchStatus(StrEnum):
 
 
 LEGAL_TRANSITIONS: Final[dict[BatchStatus, frozenset[BatchStatus]]] = {
-    BatchStatus.PENDING: frozenset({BatchStatus.PROVING, BatchStatus.FAILED}),
-    # Proving and Proved can end as Confirmed: a rival run of the same batch may have settled it already.
-    BatchStatus.PROVING: frozenset({BatchStatus.PROVED, BatchStatus.CONFIRMED, BatchStatus.FAILED}),
-    # Back to Pending: the chain refused a bet, or the number was taken; what is left is claimed and proven again.
+    # Confirmed is in reach from everywhere: another run of the same batch may have settled it already.
+    BatchStatus.PENDING: frozenset({BatchStatus.PROVING, BatchStatus.CONFIRMED, BatchStatus.FAILED}),
+    # Back to Pending: the claim is repeated because its answer was lost, the chain refused a bet, or the number was taken.
+    BatchStatus.PROVING: frozenset(
+        {BatchStatus.PROVED, BatchStatus.PENDING, BatchStatus.CONFIRMED, BatchStatus.FAILED}
+    ),
     BatchStatus.PROVED: frozenset(
         {BatchStatus.SUBMITTED, BatchStatus.PENDING, BatchStatus.CONFIRMED, BatchStatus.FAILED}
     ),

@@ -1,6 +1,7 @@
 """The protocols that adapters fulfil. Activities depend on these; only the composition root knows who stands behind them.
 
-Every method may raise its port's retryable error (`LedgerUnavailable`, `JournalUnavailable`); others are named.
+Every method may raise its port's retryable error (`LedgerUnavailable`, `JournalUnavailable`) or say that an operator must mend
+something (`LedgerMisconfigured`, `JournalMisconfigured`); others are named.
 """
 
 from collections.abc import Sequence
@@ -88,7 +89,10 @@ class Intake(Protocol):
 
 
 class Journal(Protocol):
-    """The record of every bet and batch. All writes are idempotent: doing one twice leaves what doing it once left."""
+    """The record of every bet and batch. All writes are idempotent: doing one twice leaves what doing it once left.
+
+    Any method may raise `JournalMisconfigured`; a write about a batch that contradicts what is recorded raises `JournalConflict`.
+    """
 
     async def claim(self, claim: Claim) -> ClaimedBatch:
         """Claims bets for a batch and numbers it; asked again for the same batch, answers the same from what it holds."""
@@ -98,8 +102,11 @@ class Journal(Protocol):
         """Raises `JournalConflict` if another transition has that sequence."""
         ...
 
-    async def eject(self, batch_id: str, refused: Sequence[RefusedBet]) -> None:
-        """Marks bets of a batch as rejected."""
+    async def eject(self, batch_id: str, refused: Sequence[RefusedBet], as_of_sequence: int) -> None:
+        """Marks bets of a batch as rejected. Raises `JournalConflict` if its latest transition is not `as_of_sequence`: whoever
+
+        asks has decided on what is not so any more.
+        """
         ...
 
     async def renumber(self, batch_id: str, taken: int, above: int) -> int:
@@ -111,7 +118,10 @@ class Journal(Protocol):
         ...
 
     async def record_attempt(self, batch_id: str, attempt: SignedAttempt) -> SignedAttempt:
-        """Keeps a signed attempt before it is sent; if the batch has one of that attempt number already, answers that one."""
+        """Keeps a signed attempt before it is sent; if the batch has one of that attempt number already, answers that one.
+
+        Raises `JournalConflict` unless it is for the batch's number and the root of its recorded statement.
+        """
         ...
 
     async def attempts(self, batch_id: str) -> list[SignedAttempt]:

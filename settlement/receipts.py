@@ -6,9 +6,12 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator
 
 from settlement import commitment
-from settlement.batches import BetRecord, Landing, Statement
+from settlement.batches import BetRecord, BetStatus, Landing, Statement, statement_for
 from settlement.bets import Bet, RejectionReason
 from settlement.commitment import ELEMENTS_PER_NODE, PACKS_PER_ELEMENT, FieldElement
+from settlement.errors import JournalConflict
+from settlement.ports import Journal, Ledger
+from settlement.poseidon import poseidon
 from settlement.shapes import Shape
 
 Hex = Annotated[
@@ -81,6 +84,7 @@ def root_from(bet: Bet, inclusion: Inclusion) -> int:
 
     Raises `ValueError` if the inclusion contradicts the bet or itself.
     """
+    _check_form(inclusion)
     element = inclusion.position // PACKS_PER_ELEMENT
     pack = commitment.Entry(
         stake=bet.stake, guess=int(bet.guess == "heads"), outcome=int(bet.outcome == "heads"), slot=inclusion.slot
@@ -93,11 +97,28 @@ def root_from(bet: Bet, inclusion: Inclusion) -> int:
     )
     if siblings[index] != value:
         raise ValueError("the packs are not the element that the node holds")
-    if inclusion.elements and inclusion.nodes[element // ELEMENTS_PER_NODE] != commitment.poseidon(inclusion.elements):
+    if inclusion.elements and inclusion.nodes[element // ELEMENTS_PER_NODE] != poseidon(inclusion.elements):
         raise ValueError("the elements are not the node that the root holds")
     ids_root = commitment.ids_root_from_path(bet.digest, inclusion.position, inclusion.bet_count, inclusion.ids_path)
     digest = commitment.ids_digest_from_root(ids_root, inclusion.bet_count)
-    return commitment.poseidon([digest, *inclusion.nodes])
+    return poseidon([digest, *inclusion.nodes])
+
+
+def _check_form(inclusion: Inclusion) -> None:
+    """Raises `ValueError` unless each part is as long as shape, count and position make it, and no pack runs into the next."""
+    shape, position, bet_count = inclusion.shape, inclusion.position, inclusion.bet_count
+    if not 0 <= position < bet_count <= shape.bets:
+        raise ValueError("the position lies outside the batch, or the batch outside its shape")
+    element, element_count = position // PACKS_PER_ELEMENT, -(-shape.bets // PACKS_PER_ELEMENT)
+    packs = min(PACKS_PER_ELEMENT, bet_count - element * PACKS_PER_ELEMENT)
+    elements, nodes = 0, element_count
+    if element_count > ELEMENTS_PER_NODE:
+        elements = min(ELEMENTS_PER_NODE, element_count - element // ELEMENTS_PER_NODE * ELEMENTS_PER_NODE)
+        nodes = -(-element_count // ELEMENTS_PER_NODE)
+    if (len(inclusion.packs), len(inclusion.elements), len(inclusion.nodes)) != (packs, elements, nodes):
+        raise ValueError("the inclusion has more or fewer parts than its shape")
+    if any(pack >> commitment.PACK_BITS for pack in inclusion.packs):
+        raise ValueError("a pack of the inclusion is longer than a pack can be")
 
 
 def rejected_receipt(record: BetRecord) -> Receipt:
@@ -110,4 +131,49 @@ def rejected_receipt(record: BetRecord) -> Receipt:
         detail=record.detail,
         batch_id=record.batch_id,
         lane=record.lane,
+    )
+
+
+def conflict_receipt(bet: Bet, other: BetRecord) -> Receipt:
+    """The receipt of a bet whose id another bet has."""
+    return Receipt(
+        bet_id=bet.bet_id,
+        status="rejected",
+        bet=bet,
+        reason=RejectionReason.CONFLICT,
+        detail=f"another bet with this id is in batch {other.batch_id}",
+        lane=other.lane,
+    )
+
+
+async def read_receipt(bet_id: str, journal: Journal, ledger: Ledger) -> Receipt | None:
+    """A bet's receipt, or None while it is neither settled nor rejected in a batch.
+
+    Raises `JournalConflict` if the journal's bets do not give the root that was settled.
+    """
+    record = await journal.bet(bet_id)
+    if record is None or record.status is BetStatus.CLAIMED:
+        return None
+    if record.status is BetStatus.REJECTED:
+        return rejected_receipt(record)
+    batch = await journal.batch(record.batch_id)
+    assert batch is not None, "the journal's foreign keys tie each bet to a batch"
+    bets = [other.bet for other in await journal.bets_of(record.batch_id) if other.status is BetStatus.SETTLED]
+    vaults = await ledger.vaults(batch.lane, sorted({bet.player for bet in bets}))
+    statement = statement_for(batch.lane, batch.number, bets, {player: vault.index for player, vault in vaults.items()})
+    if statement.bets_root != batch.bets_root:
+        raise JournalConflict(
+            f"the journal's bets of {batch.batch_id} do not give the root that was settled: "
+            "run `python starter.py reconcile`"
+        )
+    return Receipt(
+        bet_id=bet_id,
+        status="settled",
+        bet=record.bet,
+        batch_id=batch.batch_id,
+        lane=batch.lane,
+        number=batch.number,
+        landing=batch.landing,
+        bets_root=statement.bets_root,
+        inclusion=inclusion_of([bet.bet_id for bet in bets].index(bet_id), bets, statement),
     )

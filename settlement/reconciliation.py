@@ -88,7 +88,11 @@ def compare_batch(batch: SettledBatch) -> Iterator[Finding]:
         yield finding(FindingKind.NOT_ON_CHAIN, f"Confirmed as number {summary.number}", "no record of that number")
         return
 
-    statement = statement_for(summary.lane, summary.number, bets, dict(batch.vault_indices))
+    try:
+        statement = statement_for(summary.lane, summary.number, bets, dict(batch.vault_indices))
+    except ValueError as error:
+        yield finding(FindingKind.JOURNAL_INCONSISTENT, f"bets that cannot be one batch: {error}", "-")
+        return
     roots = {f"{root:064x}" for root in (statement.bets_root, summary.bets_root) if root is not None}
     if roots != {f"{record.bets_root:064x}"}:
         yield finding(FindingKind.ROOT_DIFFERS, " / ".join(sorted(roots)), f"{record.bets_root:064x}")
@@ -133,6 +137,13 @@ def compare_open_batch(
             journal=f"{summary.status} as number {summary.number}",
             chain=f"a record with root {record.bets_root:064x}",
         )
+
+
+def unreadable(summary: BatchSummary, why: str) -> Finding:
+    """A batch whose bets the journal does not hold in a form that can be compared."""
+    return Finding(
+        kind=FindingKind.JOURNAL_INCONSISTENT, subject=summary.batch_id, journal=why, chain=f"number {summary.number}"
+    )
 
 
 def not_in_journal(record: OnChainBatch) -> Finding:

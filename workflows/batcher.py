@@ -4,9 +4,12 @@ One state object holds everything and is carried whole through continue-as-new. 
 main loop alone takes from it.
 """
 
+import asyncio
 import contextlib
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final
+from functools import partial
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 from temporalio import workflow
@@ -15,17 +18,18 @@ from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.workflow import ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
-    from activities.claiming import Claiming
+    from activities.recording import Recording
     from settlement.batches import batch_id
     from settlement.bets import Bet, Rejection, RejectionReason, excerpt, lane_of, parse_bet
     from settlement.errors import InvalidBet, LaneSaturated
     from settlement.intake import Answer, BetOutcome
     from settlement.lifecycle import BatchStatus
-    from settlement.limits import MAX_BETS_PER_UPDATE
+    from settlement.limits import MAX_BETS_PER_UPDATE, MAX_LANE
     from settlement.netting import prefix_that_fits
-    from workflows import names, policies, visibility
-    from workflows.payloads import NOTHING, decoded, text_of
-    from workflows.settlement import Settlement, SettlementInput
+    from settlement.shapes import SHAPES
+    from workflows import mending, names, policies, visibility
+    from workflows.payloads import NOTHING, decoded, only_argument, text_of
+    from workflows.settlement import ClosedBatch, Settlement, SettlementInput
 
 QUEUED_BATCHES: Final = 5
 """Updates are refused as saturated once this many full batches are queued."""
@@ -36,27 +40,37 @@ MAX_QUEUED_BETS: Final = 1_000
 MAX_RECENT_BETS: Final = 2_000
 """Bets in batches whose ids the lane still knows; older duplicates are found by the journal."""
 
+MAX_WINDOW_SECONDS: Final = 3_600
+MAX_IN_FLIGHT: Final = 100
+"""Batches of one lane that are settled at once; far below what Temporal lets one workflow have open."""
+
+MAX_ANSWERED_DETAIL_CHARS: Final = 200
+"""Of a rejection's detail in an update's answer; the journal has more. Ten updates' answers fit one completed workflow task (4 MB)."""
+
 KNOWN_DIGEST_BYTES: Final = 16
 """Enough to tell contents of one bet id apart; the journal compares whole digests."""
 
 REJECTIONS_PER_WRITE: Final = 100
-MAX_CARRIED_REJECTIONS: Final = 200
-"""More than this must be written before continue-as-new, whose payload is limited to 2 MB."""
+MAX_CARRIED_REJECTIONS: Final = 50
+"""More than this must be written before continue-as-new, whose payload is limited to 2 MB: one takes 12 KB at its worst."""
 
 MAX_SIGNALS_PER_RUN: Final = 5_000
 """Half of what Temporal allows a run, so that continue-as-new comes in time."""
 
 
 class BatcherSettings(BaseModel):
-    """What an operator sets for a lane. `continue_as_new_after_events`: a lower bound for tests than the server's suggestion."""
+    """What an operator sets for a lane, within what a batch can be cut by; a `configure` beyond that is dropped and logged.
+
+    `continue_as_new_after_events`: a lower bound for tests than the server's suggestion.
+    """
 
     model_config = ConfigDict(frozen=True)
 
-    lanes: int = 1
-    window_seconds: float = 5.0
-    max_bets: int = 64
-    max_players: int = 16
-    max_in_flight: int = 8
+    lanes: Annotated[int, Field(ge=1, le=MAX_LANE + 1)] = 1
+    window_seconds: Annotated[float, Field(gt=0, le=MAX_WINDOW_SECONDS)] = 5.0
+    max_bets: Annotated[int, Field(ge=1, le=SHAPES[-1].bets)] = SHAPES[-1].bets
+    max_players: Annotated[int, Field(ge=1, le=SHAPES[-1].players)] = SHAPES[-1].players
+    max_in_flight: Annotated[int, Field(ge=1, le=MAX_IN_FLIGHT)] = 8
     continue_as_new_after_events: int | None = None
 
 
@@ -104,7 +118,7 @@ class BatcherInput(BaseModel):
 
 
 class BatcherStatus(BaseModel):
-    """The answer to the `status` query. `in_flight`: bets by batch id."""
+    """The answer to the `status` query. `in_flight`: bets by batch id. `trouble`: what a person must mend, or nothing."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -113,6 +127,7 @@ class BatcherStatus(BaseModel):
     queued: int
     in_flight: dict[str, int]
     counters: Counters
+    trouble: str
     settings: BatcherSettings
 
 
@@ -126,19 +141,23 @@ class Batcher:
         self._settings = request.settings
         self._state = request.state
         self._signals = 0
+        self._trouble = ""
 
     @workflow.run
     async def run(self, request: BatcherInput) -> None:  # noqa: ARG002 - the state was taken up in __init__
         visibility.show(visibility.LANE.value_set(self._lane))
-        while True:
+        await mending.uncancellable(self._work())
+
+    async def _work(self) -> None:
+        writing = asyncio.create_task(self._write_rejections())
+        while not writing.done():
             self._refresh_details()
             await self._wait_for_work()
-            await self._write_rejections()
             while self._is_due():
                 await self._cut()
                 if self._should_continue_as_new():
                     break
-            if self._should_continue_as_new() and len(self._state.rejections) <= MAX_CARRIED_REJECTIONS:
+            if self._may_continue_as_new():
                 # All handlers are synchronous, so none is unfinished here; nothing may be awaited before the next line.
                 workflow.continue_as_new(BatcherInput(lane=self._lane, settings=self._settings, state=self._state))
 
@@ -162,11 +181,21 @@ class Batcher:
             )
         self._check_room(count)
 
-    @workflow.signal
-    def place_bet(self, payload: RawValue = NOTHING) -> None:
-        """Takes one bet as JSON. Nothing that is sent can make it fail; what is not accepted is recorded with its reason."""
+    @workflow.signal(dynamic=True)
+    def place_bet(self, signal: str, arguments: Sequence[RawValue]) -> None:
+        """Takes one bet as JSON. Nothing that is sent can make it fail; what is not accepted is recorded with its reason.
+
+        Dynamic, for only so can a signal have any number of arguments, and a signal of an unknown name be recorded too.
+        """
         self._signals += 1
+        payload = arguments[0] if arguments else NOTHING
         try:
+            if signal != names.PLACE_BET:
+                raise InvalidBet(RejectionReason.MALFORMED, f"there is no signal {excerpt(signal)}", None)
+            if len(arguments) > 1:
+                raise InvalidBet(
+                    RejectionReason.MALFORMED, f"{names.PLACE_BET} takes one bet, not {len(arguments)}", None
+                )
             bet = parse_bet(decoded(payload))
         except InvalidBet as error:
             self._reject(RejectionReason(error.reason), error.detail, error.bet_id, payload)
@@ -190,31 +219,33 @@ class Batcher:
     def _can_place_tracked_bet(self, bet: Bet) -> None:  # noqa: ARG002
         self._check_room(1)
 
-    # Operating the lane.
+    # Operating the lane. These take any arguments: one too many or too few would fail every workflow task from then on.
 
     @workflow.signal
-    def pause(self) -> None:
+    def pause(self, *_: Any) -> None:
         """Stops cutting batches; bets are still taken in until the lane is saturated."""
         self._signals += 1
         self._state.paused = True
 
     @workflow.signal
-    def resume(self) -> None:
+    def resume(self, *_: Any) -> None:
         """Ends a pause."""
         self._signals += 1
         self._state.paused = False
 
     @workflow.signal
-    def configure(self, settings: BatcherSettings) -> None:
+    def configure(self, *arguments: Any) -> None:
         """Takes new settings from a starting worker, for batches cut from now on."""
         self._signals += 1
-        self._settings = settings
+        self._settings = only_argument(BatcherSettings, arguments) or self._settings
 
     @workflow.signal
-    def settlement_closed(self, batch: str) -> None:
+    def settlement_closed(self, *arguments: Any) -> None:
         """A Settlement's word that it is done, which makes room for the next."""
         self._signals += 1
-        self._state.in_flight.pop(batch, None)
+        closed = only_argument(ClosedBatch, arguments)
+        if closed is not None:
+            self._state.in_flight.pop(closed.batch_id, None)
 
     @workflow.query
     def status(self) -> BatcherStatus:
@@ -226,6 +257,7 @@ class Batcher:
             queued=len(state.queue),
             in_flight=state.in_flight,
             counters=state.counters,
+            trouble=self._trouble,
             settings=self._settings,
         )
 
@@ -233,9 +265,11 @@ class Batcher:
 
     def _check_room(self, count: int) -> None:
         room = QUEUED_BATCHES * self._settings.max_bets
-        if len(self._state.queue) + count > max(room, MAX_BETS_PER_UPDATE):
+        # Rejections that the journal has not taken yet weigh on the lane like bets.
+        held = len(self._state.queue) + len(self._state.rejections)
+        if held + count > max(room, MAX_BETS_PER_UPDATE):
             raise ApplicationError(
-                f"lane {self._lane} is saturated with {len(self._state.queue)} queued bets: send again later",
+                f"lane {self._lane} is saturated with {held} queued bets: send again later",
                 type=LaneSaturated.__name__,
             )
 
@@ -273,18 +307,20 @@ class Batcher:
                 lane=self._lane,
                 bet_id=bet_id,
                 reason=reason,
-                detail=detail,
+                detail=excerpt(detail),
                 payload=excerpt(text_of(sent_as)),
                 at=workflow.now(),
             )
         )
         self._state.counters.rejected += 1
-        return BetOutcome(bet_id=bet_id, answer=Answer.REJECTED, reason=reason, detail=detail)
+        return BetOutcome(
+            bet_id=bet_id, answer=Answer.REJECTED, reason=reason, detail=detail[:MAX_ANSWERED_DETAIL_CHARS]
+        )
 
     # Cutting batches.
 
     def _has_work(self) -> bool:
-        return bool(self._state.rejections) or self._is_due() or self._should_continue_as_new()
+        return self._is_due() or self._may_continue_as_new()
 
     def _is_due(self) -> bool:
         if not self._may_cut():
@@ -330,6 +366,7 @@ class Batcher:
         batch, state.queue = state.queue[:count], state.queue[count:]
         bets = tuple(queued.bet for queued in batch)
         settlement_id = batch_id(self._lane, bets)
+        before = tuple(state.in_flight)
         state.in_flight[settlement_id] = count
         state.counters.batches += 1
         for bet in bets:
@@ -342,10 +379,11 @@ class Batcher:
                     lane=self._lane,
                     bets=bets,
                     tracked=tuple(queued.bet.bet_id for queued in batch if queued.tracked),
+                    after=before,
                 ),
                 id=settlement_id,
                 parent_close_policy=ParentClosePolicy.ABANDON,
-                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
                 static_summary=f"lane {self._lane}: {count} bets of {len({bet.player for bet in bets})} players",
                 search_attributes=TypedSearchAttributes(
                     [
@@ -367,20 +405,31 @@ class Batcher:
             del known[bet_id]
 
     async def _write_rejections(self) -> None:
+        """Brings rejections into the journal, beside the main loop: a journal that takes none must not stop the lane."""
         state = self._state
-        while state.rejections:
+        while True:
+            await workflow.wait_condition(lambda: bool(state.rejections))
             written = state.rejections[:REJECTIONS_PER_WRITE]
-            await workflow.execute_activity_method(
-                Claiming.record_rejections,
-                written,
-                start_to_close_timeout=policies.SHORT_CALL_TIMEOUT,
-                retry_policy=policies.RETRY_UNTIL_DONE,
-                summary=f"{len(written)} rejected",
+            await mending.until_mended(
+                partial(
+                    workflow.execute_activity_method,
+                    Recording.record_rejections,
+                    written,
+                    start_to_close_timeout=policies.SHORT_CALL_TIMEOUT,
+                    retry_policy=policies.RETRY_UNTIL_DONE,
+                    summary=f"{len(written)} rejected",
+                ),
+                self._show_trouble,
             )
             # Handlers may have appended meanwhile; what was written still stands at the head.
             del state.rejections[: len(written)]
-            if self._should_continue_as_new():
-                return
+
+    def _show_trouble(self, trouble: str) -> None:
+        self._trouble = trouble
+        self._refresh_details()
+
+    def _may_continue_as_new(self) -> bool:
+        return self._should_continue_as_new() and len(self._state.rejections) <= MAX_CARRIED_REJECTIONS
 
     def _should_continue_as_new(self) -> bool:
         info, bound = workflow.info(), self._settings.continue_as_new_after_events
@@ -396,5 +445,5 @@ class Batcher:
             f"**lane {self._lane}**{' paused' if state.paused else ''}: {len(state.queue)} bets queued, "
             f"{len(state.in_flight)} batches in flight\n\n"
             f"accepted {state.counters.accepted}, duplicates {state.counters.duplicates}, "
-            f"rejected {state.counters.rejected}, batches {state.counters.batches}"
+            f"rejected {state.counters.rejected}, batches {state.counters.batches}\n\n{self._trouble}"
         )

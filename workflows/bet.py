@@ -2,22 +2,22 @@
 
 import contextlib
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
 from temporalio import workflow
 from temporalio.common import RawValue
 
 with workflow.unsafe.imports_passed_through():
-    from activities.claiming import Claiming
     from activities.placing import Placing
     from activities.receipts import Receipts
+    from activities.recording import Recording
     from settlement.bets import Bet, Rejection, RejectionReason, excerpt, parse_bet
     from settlement.errors import InvalidBet
     from settlement.intake import Answer, BetOutcome
     from settlement.receipts import Receipt
-    from workflows import names, policies, visibility
-    from workflows.payloads import NOTHING, decoded, text_of
+    from workflows import mending, names, policies, visibility
+    from workflows.payloads import NOTHING, decoded, only_argument, text_of
 
 FIRST_LOOK: Final = timedelta(seconds=15)
 LONGEST_LOOK: Final = timedelta(minutes=10)
@@ -75,12 +75,15 @@ class BetWorkflow:
         except InvalidBet as error:
             return await self._reject_unread(error)
         self._bet = bet
-        outcome = await workflow.execute_activity_method(
-            Placing.place_bet,
-            bet,
-            start_to_close_timeout=policies.SHORT_CALL_TIMEOUT,
-            retry_policy=policies.RETRY_UNTIL_DONE,
-            summary=f"stake {bet.stake}",
+        outcome = await mending.until_mended(
+            lambda: workflow.execute_activity_method(
+                Placing.place_bet,
+                bet,
+                start_to_close_timeout=policies.SHORT_CALL_TIMEOUT,
+                retry_policy=policies.RETRY_UNTIL_DONE,
+                summary=f"stake {bet.stake}",
+            ),
+            self._show_trouble,
         )
         if outcome.answer is Answer.REJECTED:
             return self._finish(_rejected(bet, outcome))
@@ -88,8 +91,11 @@ class BetWorkflow:
         return self._finish(await self._wait_for_receipt(bet))
 
     @workflow.signal
-    def news(self, news: BatchNews) -> None:
-        """A Settlement's word on this bet's batch."""
+    def news(self, *arguments: Any) -> None:
+        """A Settlement's word on this bet's batch. Takes any arguments: a wrong number would fail every workflow task."""
+        news = only_argument(BatchNews, arguments)
+        if news is None:
+            return
         self._news = news
         if self._receipt is None:
             visibility.show(visibility.LANE.value_set(news.lane), visibility.BATCH_ID.value_set(news.batch_id))
@@ -115,11 +121,15 @@ class BetWorkflow:
                 await workflow.wait_condition(
                     lambda: self._news is not None and self._news.final, timeout=look, timeout_summary="look by itself"
                 )
-            receipt = await workflow.execute_activity_method(
-                Receipts.read_receipt,
-                bet.bet_id,
-                start_to_close_timeout=policies.SHORT_CALL_TIMEOUT,
-                retry_policy=policies.RETRY_UNTIL_DONE,
+            receipt = await mending.until_mended(
+                lambda: workflow.execute_activity_method(
+                    Receipts.read_receipt,
+                    bet,
+                    start_to_close_timeout=policies.SHORT_CALL_TIMEOUT,
+                    retry_policy=policies.RETRY_UNTIL_DONE,
+                    summary=bet.bet_id,
+                ),
+                self._show_trouble,
             )
             if receipt is not None:
                 return receipt
@@ -132,21 +142,24 @@ class BetWorkflow:
 
     async def _reject_unread(self, error: InvalidBet) -> Receipt:
         reason = RejectionReason(error.reason)
-        await workflow.execute_activity_method(
-            Claiming.record_rejections,
-            [
-                Rejection(
-                    rejection_id=str(workflow.uuid4()),
-                    lane=NO_LANE,
-                    bet_id=error.bet_id,
-                    reason=reason,
-                    detail=error.detail,
-                    payload=excerpt(text_of(self._payload)),
-                    at=workflow.now(),
-                )
-            ],
-            start_to_close_timeout=policies.SHORT_CALL_TIMEOUT,
-            retry_policy=policies.RETRY_UNTIL_DONE,
+        rejection = Rejection(
+            rejection_id=str(workflow.uuid4()),
+            lane=NO_LANE,
+            bet_id=error.bet_id,
+            reason=reason,
+            detail=error.detail,
+            payload=excerpt(text_of(self._payload)),
+            at=workflow.now(),
+        )
+        await mending.until_mended(
+            lambda: workflow.execute_activity_method(
+                Recording.record_rejections,
+                [rejection],
+                start_to_close_timeout=policies.SHORT_CALL_TIMEOUT,
+                retry_policy=policies.RETRY_UNTIL_DONE,
+                summary=f"rejected: {reason}",
+            ),
+            self._show_trouble,
         )
         return self._finish(Receipt(bet_id=error.bet_id or "", status="rejected", reason=reason, detail=error.detail))
 
@@ -155,6 +168,9 @@ class BetWorkflow:
         where = f"batch number {receipt.number}: workflow `{receipt.batch_id}`" if receipt.batch_id else ""
         self._show(receipt.status, " ".join(part for part in (receipt.reason, receipt.detail, where) if part))
         return receipt
+
+    def _show_trouble(self, trouble: str) -> None:
+        self._show(self._state, trouble)
 
     def _show(self, state: str, detail: str) -> None:
         self._state = state

@@ -9,6 +9,7 @@ PROVING_QUEUE: Final = "proving"
 """CPU-bound proofs, scaled by itself."""
 
 BET_WORKFLOW: Final = "Bet"
+PLACE_BET: Final = "place_bet"
 PLACE_BETS: Final = "place_bets"
 PLACE_TRACKED_BET: Final = "place_tracked_bet"
 RECONCILIATION_ID: Final = "reconciliation"

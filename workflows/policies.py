@@ -16,7 +16,10 @@ HEARTBEAT_TIMEOUT: Final = timedelta(seconds=10)
 """How long a killed worker's long activity goes unnoticed."""
 
 SHORT_CALL_TIMEOUT: Final = timedelta(seconds=30)
-"""One attempt at a few statements of SQL and a few RPC calls."""
+"""One attempt at a few statements of SQL."""
+
+LONG_CALL_TIMEOUT: Final = timedelta(minutes=5)
+"""One attempt at SQL and RPC calls, each of which may take as long as its own time-out; a dead worker is noticed by heartbeat."""
 
 PROVE_TIMEOUT: Final = timedelta(minutes=5)
 """One attempt at a proof, the wait for a free core included."""

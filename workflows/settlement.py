@@ -5,7 +5,7 @@ else parks the batch as Failed until a person sends `retry` or, where a mend can
 """
 
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
 from temporalio import workflow
@@ -20,11 +20,17 @@ with workflow.unsafe.imports_passed_through():
     from settlement.batches import Landing, Proof, Standing, Statement, batch_id
     from settlement.bets import Bet
     from settlement.lifecycle import BatchStatus, check_transition
-    from workflows import names, policies, visibility
+    from workflows import mending, names, policies, visibility
     from workflows.bet import BatchNews
 
-REFUSED_BY_CHAIN: Final = frozenset({errors.VaultUncovered.__name__, errors.BatchNumberTaken.__name__})
+MENDED_BY_CLAIM: Final = frozenset({errors.VaultUncovered.__name__, errors.BatchNumberTaken.__name__})
 """Refusals that another claim mends: by ejecting a bet, or by another number."""
+
+REFUSED_FOR_GOOD: Final = MENDED_BY_CLAIM | {errors.HouseUncovered.__name__, errors.SettlementRefused.__name__}
+"""What the ledger raises only when no attempt can land any more, so that the batch may be claimed and signed anew."""
+
+PREDECESSOR_PAUSES: Final = 6
+"""After so many pauses, a minute in all, a claim no longer waits for batches cut before it that are not claimed: they are gone."""
 
 MENDED_FROM_OUTSIDE: Final = frozenset(
     {
@@ -36,15 +42,8 @@ MENDED_FROM_OUTSIDE: Final = frozenset(
 )
 """Failures that an operator mends without touching the batch, so it tries again by itself."""
 
-FIRST_PAUSE: Final = timedelta(seconds=1)
-LONGEST_PAUSE: Final = timedelta(minutes=5)
-"""Pauses double from the first to the longest while a batch waits for what it cannot hurry."""
-
-MAX_DETAIL_CHARS: Final = 500
-"""A longer error text is cut in transitions."""
-
-MAX_SUMMARY_CHARS: Final = 200
-"""Temporal's summaries are limited to 400 bytes."""
+TELLING_TRIES: Final = 8
+"""How often a Batcher is told that a batch is closed, in about two minutes; one that is not there by then knows of no batch."""
 
 SHOWN_TRANSITIONS: Final = 30
 """The Web UI's details show this many of the latest; the journal has them all."""
@@ -61,14 +60,13 @@ class ShownTransition(BaseModel):
 class SettlementState(BaseModel):
     """All that a settlement knows, carried whole through continue-as-new.
 
-    `sequence`: the next transition's number; `pending_sequence`, `proved_sequence`: those of the latest such transitions.
+    `sequence`: the next transition's number in the journal; `proved_sequence`: that of the latest to Proved.
     `attempts`: how many transactions were signed; `may_land`: one of them may still land. `taken`: a number that the chain has
     given to another batch. `pauses`: how often it has waited.
     """
 
     status: BatchStatus = BatchStatus.PENDING
-    sequence: int = 1
-    pending_sequence: int = 0
+    sequence: int = 0
     pending_detail: str = ""
     proved_sequence: int = 0
     transitions: list[ShownTransition] = []
@@ -87,13 +85,17 @@ class SettlementState(BaseModel):
 
 
 class SettlementInput(BaseModel):
-    """A batch as its lane's Batcher cut it. `tracked`: ids of the bets that have a workflow of their own."""
+    """A batch as its lane's Batcher cut it.
+
+    `tracked`: ids of the bets that have a workflow of their own. `after`: batches cut before it that were still on their way.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     lane: int
     bets: tuple[Bet, ...]
     tracked: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
     carried: SettlementState | None = None
 
 
@@ -129,6 +131,14 @@ class SettlementStatus(BaseModel):
     transitions: list[ShownTransition]
 
 
+class ClosedBatch(BaseModel):
+    """What a Settlement tells its lane's Batcher in the end."""
+
+    model_config = ConfigDict(frozen=True)
+
+    batch_id: str
+
+
 @workflow.defn
 class Settlement:
     """Workflow `settlement-<lane>-<digest>`. Signal `retry` wakes a parked batch; query `status` shows where it is."""
@@ -142,6 +152,9 @@ class Settlement:
 
     @workflow.run
     async def run(self, request: SettlementInput) -> SettlementResult:
+        return await mending.uncancellable(self._run(request))
+
+    async def _run(self, request: SettlementInput) -> SettlementResult:
         if self._batch_id != batch_id(request.lane, request.bets):
             raise ApplicationError(
                 f"a settlement's workflow id must follow from its bets: {batch_id(request.lane, request.bets)}",
@@ -173,8 +186,8 @@ class Settlement:
         )
 
     @workflow.signal
-    def retry(self) -> None:
-        """Wakes a batch that is parked as Failed."""
+    def retry(self, *_: Any) -> None:
+        """Wakes a batch that is parked as Failed. Takes any arguments: one too many would fail every workflow task."""
         if self._state.status is BatchStatus.FAILED:
             self._state.retry_asked = True
 
@@ -203,6 +216,10 @@ class Settlement:
             if outcome.waiting_for:
                 await self._pause(outcome.waiting_for)
                 return False
+            if outcome.landing is not None:
+                self._landing = outcome.landing
+                self._enter(BatchStatus.CONFIRMED, "by an earlier run")
+                return True
             if outcome.statement is None:
                 await self._fail("no bet is left to settle", alert=False)
                 return True
@@ -212,32 +229,38 @@ class Settlement:
         while not await self._confirm():
             state.may_land = False
             await self._sign_and_submit()
+            if workflow.info().is_continue_as_new_suggested():
+                return False
         return True
 
     async def _claim(self) -> ClaimOutcome:
         state = self._state
         if state.status is not BatchStatus.PENDING:
-            state.pending_sequence = self._advance(BatchStatus.PENDING, state.pending_detail)
+            self._enter(BatchStatus.PENDING, state.pending_detail)
         outcome = await workflow.execute_activity_method(
             Claiming.claim_batch,
             ClaimRequest(
                 batch_id=self._batch_id,
                 lane=self._request.lane,
                 bets=self._request.bets,
-                pending_sequence=state.pending_sequence,
                 pending_detail=state.pending_detail,
-                proving_sequence=state.sequence,
                 taken=state.taken,
+                after=self._request.after if state.pauses < PREDECESSOR_PAUSES else (),
             ),
-            start_to_close_timeout=policies.SHORT_CALL_TIMEOUT,
+            start_to_close_timeout=policies.LONG_CALL_TIMEOUT,
+            heartbeat_timeout=policies.HEARTBEAT_TIMEOUT,
             retry_policy=policies.RETRY_UNTIL_DONE,
             summary=f"{len(self._request.bets)} bets",
         )
+        if outcome.number is None:
+            return outcome
         state.number, state.settling, state.taken = outcome.number, outcome.settling, None
         state.refused, state.duplicates = len(outcome.refused), len(outcome.duplicates)
+        # The journal may be ahead of this run, so its count of the transitions goes on from there.
+        state.sequence = outcome.sequence + 1
         visibility.show(visibility.BATCH_NUMBER.value_set(outcome.number))
         if outcome.statement is not None:
-            self._advance(BatchStatus.PROVING)
+            self._enter(BatchStatus.PROVING)
             await self._report(final=False)
         return outcome
 
@@ -251,7 +274,8 @@ class Settlement:
             retry_policy=policies.RETRY_UNTIL_DONE,
             summary=f"batch {statement.number}: {len(statement.entries)} bets, circuit {statement.shape.name}",
         )
-        self._state.proved_sequence = self._advance(BatchStatus.PROVED, f"{proof.milliseconds} ms")
+        self._state.proved_sequence = self._take_sequence()
+        self._enter(BatchStatus.PROVED, f"{proof.milliseconds} ms")
         return proof
 
     async def _sign_and_submit(self) -> None:
@@ -269,7 +293,8 @@ class Settlement:
                     attempt=state.attempts,
                     proved_sequence=state.proved_sequence,
                 ),
-                start_to_close_timeout=policies.SHORT_CALL_TIMEOUT,
+                start_to_close_timeout=policies.LONG_CALL_TIMEOUT,
+                heartbeat_timeout=policies.HEARTBEAT_TIMEOUT,
                 retry_policy=policies.RETRY_UNTIL_DONE,
                 summary=f"batch {state.number}, attempt {state.attempts}",
             )
@@ -278,7 +303,7 @@ class Settlement:
                 await self._pause("the chain's record of this batch to become final")
                 return
             raise
-        state.attempts += 1
+        state.attempts = attempt.attempt + 1
         # From here on the bytes may reach the chain, whatever happens to the activity that sends them.
         state.may_land = True
         first = state.status is BatchStatus.PROVED
@@ -287,12 +312,14 @@ class Settlement:
             SubmitRequest(
                 batch_id=self._batch_id, attempt=attempt, submitted_sequence=state.sequence if first else None
             ),
-            start_to_close_timeout=policies.SHORT_CALL_TIMEOUT,
+            start_to_close_timeout=policies.LONG_CALL_TIMEOUT,
+            heartbeat_timeout=policies.HEARTBEAT_TIMEOUT,
             retry_policy=policies.RETRY_UNTIL_DONE,
             summary=attempt.signature,
         )
         if first:
-            self._advance(BatchStatus.SUBMITTED, attempt.signature)
+            self._take_sequence()
+            self._enter(BatchStatus.SUBMITTED, attempt.signature)
 
     async def _confirm(self) -> bool:
         state = self._state
@@ -309,16 +336,16 @@ class Settlement:
             return False
         assert verdict.landing is not None
         self._landing = verdict.landing
-        self._advance(BatchStatus.CONFIRMED, f"slot {verdict.landing.slot}, {verdict.landing.signature}")
+        self._enter(BatchStatus.CONFIRMED, f"slot {verdict.landing.slot}, {verdict.landing.signature}")
         return True
 
     async def _recover(self, cause: ApplicationError) -> None:
         """Decides what a failure that no retry of an activity can mend means for the batch."""
         state = self._state
-        detail = f"{cause.type}: {cause.message}"[:MAX_DETAIL_CHARS]
-        if cause.type in REFUSED_BY_CHAIN:
-            # The ledger raises these only when no attempt can land any more.
+        detail = mending.reason(cause)
+        if cause.type in REFUSED_FOR_GOOD:
             state.may_land = False
+        if cause.type in MENDED_BY_CLAIM:
             state.pending_detail = detail
             if cause.type == errors.BatchNumberTaken.__name__:
                 state.taken = state.number
@@ -342,41 +369,45 @@ class Settlement:
         await self._record(BatchStatus.FAILED, detail, alert=alert)
 
     async def _record(self, status: BatchStatus, detail: str, *, alert: bool) -> None:
-        sequence = self._advance(status, detail)
-        try:
-            await workflow.execute_activity_method(
+        self._enter(status, detail)
+        request = StatusRequest(
+            batch_id=self._batch_id, sequence=self._state.sequence, status=status, detail=detail, alert=alert
+        )
+        # Nothing else may happen to the batch before the journal has this.
+        recorded = await mending.until_mended(
+            lambda: workflow.execute_activity_method(
                 Recording.record_status,
-                StatusRequest(batch_id=self._batch_id, sequence=sequence, status=status, detail=detail, alert=alert),
+                request,
                 start_to_close_timeout=policies.SHORT_CALL_TIMEOUT,
                 retry_policy=policies.RETRY_UNTIL_DONE,
-                summary=f"{status}: {detail}"[:MAX_SUMMARY_CHARS],
-            )
-        except ActivityError as error:
-            if not isinstance(error.cause, ApplicationError):
-                raise
-            # A journal that contradicts this batch is why it parks, so it must not end the workflow that waits for a person.
-            workflow.logger.error("the journal refused %s of %s: %s", status, self._batch_id, error.cause)
+                summary=f"{status}: {detail}"[: mending.MAX_SUMMARY_CHARS],
+            ),
+            self._show_wait,
+        )
+        self._state.sequence = recorded + 1
 
     async def _pause(self, waiting_for: str) -> None:
-        state = self._state
-        state.waiting_for = waiting_for
+        self._show_wait(waiting_for)
+        await workflow.sleep(self._next_pause(), summary=waiting_for[: mending.MAX_SUMMARY_CHARS])
+        self._show_wait("")
+
+    def _show_wait(self, waiting_for: str) -> None:
+        self._state.waiting_for = waiting_for
         self._refresh_details()
-        await workflow.sleep(self._next_pause(), summary=waiting_for[:MAX_SUMMARY_CHARS])
-        state.waiting_for = ""
 
     def _next_pause(self) -> timedelta:
-        pause = min(FIRST_PAUSE * 2 ** min(self._state.pauses, 20), LONGEST_PAUSE)
+        pause = mending.pause_after(self._state.pauses)
         self._state.pauses += 1
         return pause
 
-    def _advance(self, status: BatchStatus, detail: str = "") -> int:
-        """Moves to `status` and returns the transition's number."""
-        state = self._state
-        check_transition(state.status, status)
-        sequence = state.sequence
-        state.sequence += 1
-        self._show(status, detail)
+    def _take_sequence(self) -> int:
+        sequence = self._state.sequence
+        self._state.sequence += 1
         return sequence
+
+    def _enter(self, status: BatchStatus, detail: str = "") -> None:
+        check_transition(self._state.status, status)
+        self._show(status, detail)
 
     def _show(self, status: BatchStatus, detail: str) -> None:
         state = self._state
@@ -404,11 +435,19 @@ class Settlement:
             await _signal(names.bet_workflow_id(bet_id), "news", news)
 
     async def _tell_batcher(self) -> None:
-        await _signal(names.batcher_id(self._request.lane), "settlement_closed", self._batch_id)
+        """Makes room in the lane. Repeated for a while: a lane that never hears of it cuts fewer batches at once for ever."""
+        for failures in range(TELLING_TRIES):
+            closed = ClosedBatch(batch_id=self._batch_id)
+            if await _signal(names.batcher_id(self._request.lane), "settlement_closed", closed):
+                return
+            await workflow.sleep(mending.pause_after(failures), summary="the lane's Batcher took no signal")
 
 
-async def _signal(workflow_id: str, name: str, argument: object) -> None:
+async def _signal(workflow_id: str, name: str, argument: object) -> bool:
+    """Whether the workflow took the signal. One that is not there is none to wait for, so the caller decides."""
     try:
         await workflow.get_external_workflow_handle(workflow_id).signal(name, argument)
     except FailureError as error:
         workflow.logger.info("%s took no signal %s: %s", workflow_id, name, error)
+        return False
+    return True

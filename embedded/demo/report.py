@@ -1,10 +1,17 @@
 """The demo's result, as JSON for machines and as tables for people."""
 
+from typing import Final
+
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.table import Table
 
 from settlement.bets import RejectionReason
+
+SHOWN_SIGNATURE_CHARS: Final = 44
+"""Signatures have up to 88; the JSON report has them whole."""
+
+SHOWN_AMOUNT_CHARS: Final = len("100,000,000,000")
 
 
 class _Frozen(BaseModel):
@@ -59,8 +66,8 @@ def show(report: DemoReport, console: Console) -> None:
     """Prints the report."""
     batches = Table(title="Batches", title_justify="left")
     for column in ("number", "bets", "players", "proof ms", "compute units", "slot"):
-        batches.add_column(column, justify="right")
-    batches.add_column("signature", overflow="ellipsis", no_wrap=True)
+        batches.add_column(column, justify="right", no_wrap=True, min_width=len(column))
+    batches.add_column("signature", overflow="ellipsis", no_wrap=True, max_width=SHOWN_SIGNATURE_CHARS)
     for batch in report.batches:
         figures = (batch.bets, batch.players, batch.proof_milliseconds, batch.compute_units, batch.slot)
         batches.add_row(
@@ -71,7 +78,7 @@ def show(report: DemoReport, console: Console) -> None:
     balances = Table(title="Balances in lamports", title_justify="left")
     balances.add_column("account", overflow="ellipsis", no_wrap=True)
     for column in ("before", "after", "expected"):
-        balances.add_column(column, justify="right")
+        balances.add_column(column, justify="right", no_wrap=True, min_width=SHOWN_AMOUNT_CHARS)
     balances.add_column("")
     for balance in (*report.balances, report.house):
         mark = "[green]✓[/]" if balance.after == balance.expected else "[red]✗[/]"

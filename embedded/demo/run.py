@@ -30,12 +30,16 @@ from operations.provisioning import LAMPORTS_PER_SOL
 from operations.reconciling import reconcile
 from settlement.batches import BatchSummary, BetStatus
 from settlement.bets import Bet, RejectionReason, lane_of
+from settlement.errors import LaneSaturated
 from settlement.lifecycle import BatchStatus
 from settlement.receipts import Receipt, root_from
 
 MAX_DEPOSIT_LAMPORTS: Final = LAMPORTS_PER_SOL
 PATIENCE_SECONDS: Final = 300.0
 """How long the demo waits without any further bet becoming final before it reports what is missing."""
+
+RECEIPT_SECONDS: Final = 60.0
+"""How long a tracked bet's receipt may take once all bets are final."""
 
 POLL_SECONDS: Final = 0.5
 HOUSE: Final = "house"
@@ -105,6 +109,8 @@ class _Demo:
             self._poor_player,
             self._stranger,
         )
+        # An interrupted demo's bets may still be on their way.
+        await self._wait_until_idle("settling what is left of an earlier run")
         before = await self._read()
         tracked = await self._place(scenario)
         records = await self._wait_until_final(scenario)
@@ -228,12 +234,29 @@ class _Demo:
                     records[bet_id] = record.batch_id
                     del waiting[bet_id]
                     moved_at = time.monotonic()
-            statuses = [await self._intake.status(lane) for lane in range(self._lanes)]
-            idle = all(not status.queued and not status.in_flight for status in statuses)
-            if idle:
+            if await self._left() == 0:
                 break
             await asyncio.sleep(POLL_SECONDS)
         return records
+
+    async def _wait_until_idle(self, what: str) -> None:
+        """Returns once no lane holds a bet; raises `LaneSaturated` if that takes longer than `PATIENCE_SECONDS`."""
+        started_at, most = time.monotonic(), 0
+        while left := await self._left():
+            most = max(most, left)
+            self._progress(what, 1 - left / most)
+            if time.monotonic() - started_at > PATIENCE_SECONDS:
+                raise LaneSaturated(
+                    f"{left} bets of an earlier run do not settle: see `starter.py status` under `make up`"
+                )
+            await asyncio.sleep(POLL_SECONDS)
+        if most:
+            self._progress(what, 1)
+
+    async def _left(self) -> int:
+        """How many bets are queued or in batches on their way."""
+        statuses = [await self._intake.status(lane) for lane in range(self._lanes)]
+        return sum(status.queued + sum(status.in_flight.values()) for status in statuses)
 
     async def _batch(self, batch_id: str) -> BatchSummary:
         batch = await self._journal.batch(batch_id)
@@ -249,7 +272,12 @@ class _Demo:
             record = await self._ledger.batch_record(batch.lane, batch.number)
             roots[batch.batch_id] = record.bets_root if record else None
         verified, differences = 0, list[str]()
-        for receipt in await asyncio.gather(*(handle.result() for handle in tracked)):
+        for handle in tracked:
+            try:
+                receipt = await asyncio.wait_for(handle.result(), RECEIPT_SECONDS)
+            except TimeoutError:
+                differences.append(f"{handle.id} has no receipt after {RECEIPT_SECONDS:.0f} seconds")
+                continue
             if receipt.status == "rejected":
                 continue
             assert receipt.bet is not None

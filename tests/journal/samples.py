@@ -62,9 +62,11 @@ def proof(statement: Statement, milliseconds: int = 1_234) -> Proof:
 
 
 def attempt(claimed: ClaimedBatch, number: int = 0, signature: str | None = None) -> SignedAttempt:
+    """The `number`-th attempt; the journal keeps it only after the statement of the same bets."""
     return SignedAttempt(
         attempt=number,
         number=claimed.number,
+        bets_root=statement(claimed).bets_root,
         signature=signature or f"signature-{claimed.batch_id}-{number}",
         raw="AQID",
         last_valid_block_height=2**40 + number,

@@ -6,9 +6,11 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
-from journal import claiming
+from journal import claiming, progress
 from journal.adapter import SqlJournal
+from journal.database import Database
 from settlement.batches import BetStatus, DuplicateBet
 from settlement.bets import Bet, RejectionReason
 from settlement.errors import IllegalTransition, JournalConflict
@@ -17,11 +19,14 @@ from tests.journal.claimer import bets_of_batch
 from tests.journal.samples import LANE, PLAYERS, bet, claim, landing, proof, refusal, some_bets, statement, step
 
 ROOT = Path(__file__).parents[2]
+POLLS_MAX = 500
+POLL_SECONDS = 0.01
 
 
 async def test_a_claim_holds_its_bets_in_order_and_starts_pending(journal: SqlJournal) -> None:
     asked = claim(some_bets(5))
     answer = await journal.claim(asked)
+    assert (answer.status, answer.sequence) == (BatchStatus.PENDING, 0)
     assert (answer.number, answer.bets, answer.refused, answer.duplicates) == (1, asked.bets, (), ())
     records = await journal.bets_of(asked.batch_id)
     assert [(record.bet, record.position, record.status) for record in records] == [
@@ -95,33 +100,71 @@ async def test_a_claim_of_which_no_bet_is_left_has_a_number_all_the_same(journal
 async def test_a_repeated_claim_tells_the_truth_of_now_after_ejection_and_renumbering(journal: SqlJournal) -> None:
     asked = claim(some_bets(4))
     await journal.claim(asked)
-    await journal.eject(asked.batch_id, [refusal(asked.bets[2])])
+    await journal.eject(asked.batch_id, [refusal(asked.bets[2])], 0)
     assert await journal.renumber(asked.batch_id, taken=1, above=9) == 10
     answer = await journal.claim(asked)
     assert (answer.number, answer.refused) == (10, (refusal(asked.bets[2]),))
     assert answer.bets == (asked.bets[0], asked.bets[1], asked.bets[3])
 
 
-async def test_a_claim_repeated_after_settlement_still_names_the_bets(journal: SqlJournal) -> None:
+async def test_a_claim_repeated_after_settlement_still_names_the_bets_and_leaves_the_batch_confirmed(
+    journal: SqlJournal,
+) -> None:
     asked = claim(some_bets(2))
     first = await journal.claim(asked)
     await journal.record_transition(asked.batch_id, step(1, BatchStatus.PROVING))
     await journal.record_statement(asked.batch_id, statement(first), proof(statement(first)))
     await journal.confirm(asked.batch_id, landing(first), step(2, BatchStatus.CONFIRMED))
-    assert await journal.claim(asked) == first
+    before = await journal.batch(asked.batch_id)
+    assert await journal.claim(asked) == first.model_copy(update={"status": BatchStatus.CONFIRMED, "sequence": 2})
+    assert await journal.batch(asked.batch_id) == before
 
 
-async def test_a_claim_that_returns_a_batch_to_pending_records_that_once(journal: SqlJournal) -> None:
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [BatchStatus.PROVING],
+        [BatchStatus.PROVING, BatchStatus.PROVED],
+        [BatchStatus.PROVING, BatchStatus.PROVED, BatchStatus.SUBMITTED],
+        [BatchStatus.FAILED],
+    ],
+    ids=lambda steps: steps[-1].value.lower(),
+)
+async def test_a_repeated_claim_returns_the_batch_to_pending_once_under_its_next_sequence(
+    journal: SqlJournal, steps: list[BatchStatus]
+) -> None:
     asked = claim(some_bets(2))
-    await journal.claim(asked)
-    await journal.record_transition(asked.batch_id, step(1, BatchStatus.FAILED))
-    again = asked.model_copy(update={"transition": step(2, BatchStatus.PENDING, "asked by a person")})
+    first = await journal.claim(asked)
+    for sequence, status in enumerate(steps, start=1):
+        await journal.record_transition(asked.batch_id, step(sequence, status))
+    # Whoever claims again does not know how far the batch came, so the sequence it asks with means nothing.
+    again = asked.model_copy(update={"transition": step(0, BatchStatus.PENDING, "asked by a person")})
+    pending = step(len(steps) + 1, BatchStatus.PENDING, "asked by a person")
     for _ in range(2):
-        await journal.claim(again)
+        answer = await journal.claim(again)
+        assert answer == first.model_copy(update={"sequence": pending.sequence})
     summary = await journal.batch(asked.batch_id)
     assert summary is not None
-    assert [found.status for found in summary.transitions] == ["Pending", "Failed", "Pending"]
-    assert summary.status == BatchStatus.PENDING
+    assert [found.status for found in summary.transitions] == [BatchStatus.PENDING, *steps, BatchStatus.PENDING]
+    assert (summary.status, summary.transitions[-1]) == (BatchStatus.PENDING, pending)
+
+
+async def test_a_claim_that_waited_for_an_ejection_does_not_answer_the_ejected_bet(postgresql_url: str) -> None:
+    asked = claim(some_bets(2))
+    ejecting = Database(postgresql_url)
+    async with SqlJournal.open(postgresql_url) as journal:
+        first = await journal.claim(asked)
+        async with ejecting.write() as connection:
+            await progress.eject(connection, asked.batch_id, [refusal(asked.bets[0])], first.sequence)
+            waiting = asyncio.create_task(journal.claim(asked))
+            for _ in range(POLLS_MAX):
+                if await connection.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")):
+                    break
+                await asyncio.sleep(POLL_SECONDS)
+            assert not waiting.done()
+        answer = await waiting
+    assert (answer.bets, answer.refused) == (asked.bets[1:], (refusal(asked.bets[0]),))
+    await ejecting.close()
 
 
 async def test_a_batch_can_only_be_claimed_as_pending(journal: SqlJournal) -> None:

@@ -178,5 +178,5 @@ async def test_a_row_that_no_bet_can_have_is_a_conflict_that_names_the_field(sql
         await journal.claim(claim(bets))
         with sqlite3.connect(sqlite_url.removeprefix("sqlite:///")) as tampering:
             tampering.execute("UPDATE bets SET player = 'nobody'")
-        with pytest.raises(JournalConflict, match="player: .*"):
+        with pytest.raises(JournalConflict, match="player: "):
             await journal.bet(bets[0].bet_id)

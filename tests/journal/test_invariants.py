@@ -19,7 +19,7 @@ BET_IDS = 6
 # Few ids and stakes, so that bets collide with the same and with other content.
 drawn_bets = st.tuples(st.integers(0, BET_IDS - 1), st.integers(0, 2), st.integers(1, 2), st.booleans())
 claims = st.tuples(st.just("claim"), st.lists(drawn_bets, min_size=1, max_size=5))
-later = st.tuples(st.sampled_from(["claim again", "eject", "confirm"]), st.integers(0, 20))
+later = st.tuples(st.sampled_from(["claim again", "prove", "eject", "confirm"]), st.integers(0, 20))
 
 _lanes = count()
 
@@ -49,15 +49,18 @@ async def test_each_bet_has_one_fate_and_money_is_conserved(
                 out = before.bets[argument % len(before.bets)]
                 if fates[out.bet_id][1] == BetStatus.SETTLED:
                     with pytest.raises(JournalConflict):
-                        await journal.eject(chosen.batch_id, [refusal(out)])
+                        await journal.eject(chosen.batch_id, [refusal(out)], before.sequence)
                 else:
-                    await journal.eject(chosen.batch_id, [refusal(out)])
+                    await journal.eject(chosen.batch_id, [refusal(out)], before.sequence)
                     fates[out.bet_id] = (out, BetStatus.REJECTED)
+            elif command == "prove" and before.status == BatchStatus.PENDING:
+                await journal.record_transition(chosen.batch_id, step(before.sequence + 1, BatchStatus.PROVING))
             elif command == "confirm" and before.bets:
                 if fates[before.bets[0].bet_id][1] == BetStatus.CLAIMED:
-                    await journal.record_transition(chosen.batch_id, step(1, BatchStatus.PROVING))
                     await journal.record_statement(chosen.batch_id, statement(before), proof(statement(before)))
-                await journal.confirm(chosen.batch_id, landing(before), step(2, BatchStatus.CONFIRMED))
+                await journal.confirm(
+                    chosen.batch_id, landing(before), step(before.sequence + 1, BatchStatus.CONFIRMED)
+                )
                 fates.update({found.bet_id: (found, BetStatus.SETTLED) for found in before.bets})
             assert (await journal.claim(chosen)).number == before.number
 

@@ -81,14 +81,44 @@ class TestTransitions:
         with pytest.raises(IllegalTransition, match="landing"):
             await journal.record_transition(claimed.batch_id, step(3, BatchStatus.CONFIRMED))
 
-    async def test_a_batch_that_changes_without_end_is_stopped_for_a_person(
+    async def test_of_a_batch_that_changes_without_end_only_the_status_and_the_confirmation_are_kept(
         self, journal: SqlJournal, claimed: ClaimedBatch, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(progress, "MAX_TRANSITIONS_PER_BATCH", 3)
         await _proven(journal, claimed)
-        with pytest.raises(JournalConflict, match="3 times"):
-            await journal.record_transition(claimed.batch_id, step(3, BatchStatus.SUBMITTED))
-        await journal.confirm(claimed.batch_id, landing(claimed), step(3, BatchStatus.CONFIRMED))
+        await journal.record_transition(claimed.batch_id, step(3, BatchStatus.SUBMITTED))
+        summary = await journal.batch(claimed.batch_id)
+        assert summary is not None
+        assert summary.status == BatchStatus.SUBMITTED
+        assert [found.status for found in summary.transitions] == ["Pending", "Proving", "Proved"]
+        await journal.confirm(claimed.batch_id, landing(claimed), step(4, BatchStatus.CONFIRMED))
+        assert await _statuses(journal, claimed.batch_id) == ["Pending", "Proving", "Proved", "Confirmed"]
+
+    async def test_a_batch_without_room_for_transitions_can_be_claimed_repeated_and_settled(
+        self, journal: SqlJournal, claimed: ClaimedBatch, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(progress, "MAX_TRANSITIONS_PER_BATCH", 2)
+        await journal.record_transition(claimed.batch_id, step(1, BatchStatus.FAILED))
+        again = await journal.claim(claim(claimed.bets))
+        assert (again.status, again.sequence) == (BatchStatus.PENDING, 1)
+        # An activity whose answer was lost writes the same again, and one that signs anew records Proved once more.
+        for sequence, status, stands in (
+            (2, BatchStatus.PROVING, BatchStatus.PROVING),
+            (2, BatchStatus.PROVING, BatchStatus.PROVING),
+            (3, BatchStatus.PROVED, BatchStatus.PROVED),
+            (4, BatchStatus.SUBMITTED, BatchStatus.SUBMITTED),
+            (3, BatchStatus.PROVED, BatchStatus.SUBMITTED),
+            (4, BatchStatus.SUBMITTED, BatchStatus.SUBMITTED),
+        ):
+            await journal.record_transition(claimed.batch_id, step(sequence, status))
+            summary = await journal.batch(claimed.batch_id)
+            assert summary is not None
+            assert summary.status == stands
+        await journal.record_statement(claimed.batch_id, statement(claimed), proof(statement(claimed)))
+        for _ in range(2):
+            await journal.confirm(claimed.batch_id, landing(claimed), step(5, BatchStatus.CONFIRMED))
+        await journal.record_transition(claimed.batch_id, step(4, BatchStatus.SUBMITTED))
+        assert await _statuses(journal, claimed.batch_id) == ["Pending", "Failed", "Confirmed"]
 
     async def test_text_that_sql_cannot_hold_is_kept_readable(self, journal: SqlJournal, claimed: ClaimedBatch) -> None:
         await journal.record_transition(claimed.batch_id, step(1, BatchStatus.FAILED, "a\0b\ud800c"))
@@ -108,9 +138,9 @@ class TestEjection:
         self, journal: SqlJournal, claimed: ClaimedBatch
     ) -> None:
         out = claimed.bets[1]
-        await journal.eject(claimed.batch_id, [refusal(out, "first")])
+        await journal.eject(claimed.batch_id, [refusal(out, "first")], claimed.sequence)
         before = await journal.rejections(10)
-        await journal.eject(claimed.batch_id, [refusal(out, "second")])
+        await journal.eject(claimed.batch_id, [refusal(out, "second")], claimed.sequence)
         record = await journal.bet(out.bet_id)
         assert record is not None
         assert (record.status, record.reason, record.detail, record.position) == (
@@ -128,7 +158,7 @@ class TestEjection:
         await _proven(journal, claimed)
         await journal.confirm(claimed.batch_id, landing(claimed), step(3, BatchStatus.CONFIRMED))
         with pytest.raises(JournalConflict, match="settled"):
-            await journal.eject(claimed.batch_id, [refusal(claimed.bets[0])])
+            await journal.eject(claimed.batch_id, [refusal(claimed.bets[0])], 3)
         record = await journal.bet(claimed.bets[0].bet_id)
         assert record is not None
         assert record.status == BetStatus.SETTLED
@@ -136,7 +166,7 @@ class TestEjection:
     async def test_an_ejection_is_whole_or_not_at_all(self, journal: SqlJournal, claimed: ClaimedBatch) -> None:
         other = await journal.claim(claim([bet("elsewhere")]))
         with pytest.raises(JournalConflict, match="elsewhere"):
-            await journal.eject(claimed.batch_id, [refusal(claimed.bets[0]), refusal(other.bets[0])])
+            await journal.eject(claimed.batch_id, [refusal(claimed.bets[0]), refusal(other.bets[0])], claimed.sequence)
         for found in (claimed.bets[0], other.bets[0]):
             record = await journal.bet(found.bet_id)
             assert record is not None
@@ -146,7 +176,7 @@ class TestEjection:
         self, journal: SqlJournal, claimed: ClaimedBatch
     ) -> None:
         await _proven(journal, claimed)
-        await journal.eject(claimed.batch_id, [refusal(claimed.bets[0])])
+        await journal.eject(claimed.batch_id, [refusal(claimed.bets[0])], 2)
         summary = await journal.batch(claimed.batch_id)
         assert summary is not None
         assert (summary.bets_root, summary.circuit_id, summary.proof_milliseconds) == (None, None, None)
@@ -158,13 +188,29 @@ class TestEjection:
         self, journal: SqlJournal, claimed: ClaimedBatch
     ) -> None:
         refused = [refusal(claimed.bets[0])]
-        await journal.eject(claimed.batch_id, refused)
+        await journal.eject(claimed.batch_id, refused, claimed.sequence)
         rest = claimed.model_copy(update={"bets": claimed.bets[1:]})
-        await _proven(journal, rest)
-        await journal.eject(claimed.batch_id, refused)
+        await journal.record_statement(claimed.batch_id, statement(rest), proof(statement(rest)))
+        await journal.eject(claimed.batch_id, refused, claimed.sequence)
         summary = await journal.batch(claimed.batch_id)
         assert summary is not None
         assert summary.bets_root == statement(rest).bets_root
+
+    async def test_one_decided_on_an_earlier_state_of_the_batch_is_a_conflict_and_ejects_nothing(
+        self, journal: SqlJournal, claimed: ClaimedBatch
+    ) -> None:
+        await _proven(journal, claimed)
+        again = await journal.claim(claim(claimed.bets))
+        await journal.record_statement(claimed.batch_id, statement(again), proof(statement(again)))
+        for stale in (claimed.sequence, 2, again.sequence + 1):
+            with pytest.raises(JournalConflict, match=rf"went on to Pending \(transition 3\).*transition {stale}\)"):
+                await journal.eject(claimed.batch_id, [refusal(claimed.bets[0])], stale)
+        assert (await journal.claim(claim(claimed.bets))) == again
+        summary = await journal.batch(claimed.batch_id)
+        assert summary is not None
+        assert summary.bets_root == statement(again).bets_root
+        await journal.eject(claimed.batch_id, [refusal(claimed.bets[0])], again.sequence)
+        assert (await journal.claim(claim(claimed.bets))).bets == claimed.bets[1:]
 
 
 class TestNumbers:
@@ -260,6 +306,7 @@ class TestStatements:
 
 class TestAttempts:
     async def test_the_first_of_a_number_is_the_one(self, journal: SqlJournal, claimed: ClaimedBatch) -> None:
+        await _proven(journal, claimed)
         first, second = attempt(claimed, 0), attempt(claimed, 0, signature="other")
         assert await journal.record_attempt(claimed.batch_id, first) == first
         assert await journal.record_attempt(claimed.batch_id, second) == first
@@ -267,7 +314,8 @@ class TestAttempts:
         assert await journal.record_attempt(claimed.batch_id, later) == later
         assert await journal.attempts(claimed.batch_id) == [first, later]
 
-    async def test_attempts_at_once_agree_on_one(self, url: str, claimed: ClaimedBatch) -> None:
+    async def test_attempts_at_once_agree_on_one(self, url: str, journal: SqlJournal, claimed: ClaimedBatch) -> None:
+        await _proven(journal, claimed)
         async with SqlJournal.open(url) as one, SqlJournal.open(url) as other:
             kept = await asyncio.gather(
                 *(
@@ -279,6 +327,7 @@ class TestAttempts:
         assert len(set(kept)) == 1
 
     async def test_a_signature_belongs_to_one_attempt(self, journal: SqlJournal, claimed: ClaimedBatch) -> None:
+        await _proven(journal, claimed)
         await journal.record_attempt(claimed.batch_id, attempt(claimed, 0, signature="same"))
         with pytest.raises(JournalConflict):
             await journal.record_attempt(claimed.batch_id, attempt(claimed, 1, signature="same"))
@@ -286,14 +335,45 @@ class TestAttempts:
     async def test_one_signed_for_another_number_is_not_kept_so_not_sent(
         self, journal: SqlJournal, claimed: ClaimedBatch
     ) -> None:
-        await journal.renumber(claimed.batch_id, taken=1, above=7)
+        number = await journal.renumber(claimed.batch_id, taken=1, above=7)
+        # The root of the bets does not tell the numbers apart.
+        renumbered = statement(claimed.model_copy(update={"number": number}))
+        await journal.record_statement(claimed.batch_id, renumbered, proof(renumbered))
         with pytest.raises(JournalConflict, match=r"number 1, batch .* has 8"):
             await journal.record_attempt(claimed.batch_id, attempt(claimed, 0))
         assert await journal.attempts(claimed.batch_id) == []
 
+    async def test_one_signed_for_another_statement_or_before_any_is_not_kept_so_not_sent(
+        self, journal: SqlJournal, claimed: ClaimedBatch
+    ) -> None:
+        rest = claimed.model_copy(update={"bets": claimed.bets[1:]})
+        with pytest.raises(JournalConflict, match="not signed for its recorded statement"):
+            await journal.record_attempt(claimed.batch_id, attempt(claimed, 0))
+        await _proven(journal, claimed)
+        with pytest.raises(JournalConflict, match="not signed for its recorded statement"):
+            await journal.record_attempt(claimed.batch_id, attempt(rest, 0))
+        await journal.eject(claimed.batch_id, [refusal(claimed.bets[0])], 2)
+        await journal.record_statement(claimed.batch_id, statement(rest), proof(statement(rest)))
+        with pytest.raises(JournalConflict, match="not signed for its recorded statement"):
+            await journal.record_attempt(claimed.batch_id, attempt(claimed, 0))
+        assert await journal.attempts(claimed.batch_id) == []
+        assert await journal.record_attempt(claimed.batch_id, attempt(rest, 0)) == attempt(rest, 0)
+
+    async def test_one_that_was_kept_is_answered_whatever_statement_stands_now(
+        self, journal: SqlJournal, claimed: ClaimedBatch
+    ) -> None:
+        await _proven(journal, claimed)
+        kept = await journal.record_attempt(claimed.batch_id, attempt(claimed, 0))
+        await journal.eject(claimed.batch_id, [refusal(claimed.bets[0])], 2)
+        assert await journal.record_attempt(claimed.batch_id, kept) == kept
+        rest = claimed.model_copy(update={"bets": claimed.bets[1:]})
+        assert await journal.record_attempt(claimed.batch_id, attempt(rest, 0, signature="other")) == kept
+        assert await journal.attempts(claimed.batch_id) == [kept]
+
     async def test_a_batch_that_is_signed_without_end_is_stopped_for_a_person(
         self, journal: SqlJournal, claimed: ClaimedBatch
     ) -> None:
+        await _proven(journal, claimed)
         with pytest.raises(JournalConflict, match="find out why"):
             await journal.record_attempt(claimed.batch_id, attempt(claimed, progress.MAX_ATTEMPTS_PER_BATCH))
 
@@ -302,7 +382,7 @@ class TestConfirmation:
     async def test_it_settles_the_bets_that_stand_and_keeps_the_landing(
         self, journal: SqlJournal, claimed: ClaimedBatch
     ) -> None:
-        await journal.eject(claimed.batch_id, [refusal(claimed.bets[2])])
+        await journal.eject(claimed.batch_id, [refusal(claimed.bets[2])], claimed.sequence)
         rest = claimed.model_copy(update={"bets": (*claimed.bets[:2], claimed.bets[3])})
         await _proven(journal, rest)
         await journal.record_transition(claimed.batch_id, step(3, BatchStatus.SUBMITTED))
@@ -332,13 +412,19 @@ class TestConfirmation:
             )
         assert await journal.batch(claimed.batch_id) == before
 
-    async def test_a_rival_run_may_confirm_a_batch_that_is_still_proving(
-        self, journal: SqlJournal, claimed: ClaimedBatch
+    @pytest.mark.parametrize(
+        "steps",
+        [[], [BatchStatus.PROVING], [BatchStatus.PROVING, BatchStatus.PROVED]],
+        ids=["pending", "proving", "proved"],
+    )
+    async def test_a_rival_run_may_confirm_a_batch_that_is_not_submitted_yet(
+        self, journal: SqlJournal, claimed: ClaimedBatch, steps: list[BatchStatus]
     ) -> None:
-        await journal.record_transition(claimed.batch_id, step(1, BatchStatus.PROVING))
+        for sequence, status in enumerate(steps, start=1):
+            await journal.record_transition(claimed.batch_id, step(sequence, status))
         await journal.record_statement(claimed.batch_id, statement(claimed), proof(statement(claimed)))
-        await journal.confirm(claimed.batch_id, landing(claimed), step(2, BatchStatus.CONFIRMED))
-        assert await _statuses(journal, claimed.batch_id) == ["Pending", "Proving", "Confirmed"]
+        await journal.confirm(claimed.batch_id, landing(claimed), step(len(steps) + 1, BatchStatus.CONFIRMED))
+        assert await _statuses(journal, claimed.batch_id) == ["Pending", *steps, "Confirmed"]
 
     @pytest.mark.parametrize(
         "transition", [step(3, BatchStatus.SUBMITTED), step(3, BatchStatus.FAILED)], ids=["submitted", "failed"]
@@ -354,11 +440,12 @@ class TestConfirmation:
         self, journal: SqlJournal, claimed: ClaimedBatch
     ) -> None:
         await journal.record_statement(claimed.batch_id, statement(claimed), proof(statement(claimed)))
+        await journal.record_transition(claimed.batch_id, step(1, BatchStatus.FAILED))
         with pytest.raises(IllegalTransition):
-            await journal.confirm(claimed.batch_id, landing(claimed), step(1, BatchStatus.CONFIRMED))
+            await journal.confirm(claimed.batch_id, landing(claimed), step(2, BatchStatus.CONFIRMED))
         summary = await journal.batch(claimed.batch_id)
         assert summary is not None
-        assert (summary.status, summary.landing) == (BatchStatus.PENDING, None)
+        assert (summary.status, summary.landing) == (BatchStatus.FAILED, None)
         assert all(record.status == BetStatus.CLAIMED for record in await journal.bets_of(claimed.batch_id))
 
     async def test_money_that_does_not_balance_is_named_with_both_figures(
@@ -376,6 +463,6 @@ async def test_refused_bet_reasons_survive(journal: SqlJournal, claimed: Claimed
         RefusedBet(bet_id=found.bet_id, reason=reason, detail=reason.value)
         for found, reason in zip(claimed.bets, list(RejectionReason)[-4:], strict=True)
     ]
-    await journal.eject(claimed.batch_id, refused)
+    await journal.eject(claimed.batch_id, refused, claimed.sequence)
     records = await journal.bets_of(claimed.batch_id)
     assert [(record.reason, record.detail) for record in records] == [(out.reason, out.detail) for out in refused]

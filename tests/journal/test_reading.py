@@ -83,7 +83,7 @@ async def test_players_wait_for_earlier_batches_of_their_lane_that_are_not_confi
     failed = await journal.claim(claim([bet("failed", player=1)]))
     await journal.record_transition(failed.batch_id, step(1, BatchStatus.FAILED))
     ejected = await journal.claim(claim([bet("ejected", player=2)]))
-    await journal.eject(ejected.batch_id, [refusal(ejected.bets[0])])
+    await journal.eject(ejected.batch_id, [refusal(ejected.bets[0])], ejected.sequence)
     await journal.claim(claim([bet("other lane".replace(" ", "-"), player=3)], lane=LANE + 1))
     await journal.claim(claim([bet("pending", player=4)]))
     mine = await journal.claim(claim([bet(f"mine-{n}", player=n) for n in range(6)]))
@@ -95,7 +95,7 @@ async def test_rejections_are_told_newest_first_whether_of_a_batch_or_of_none(jo
     await journal.record_rejections([rejection("old"), rejection("new", at=NOON + timedelta(minutes=1))])
     await journal.record_rejections([rejection("elsewhere", lane=LANE + 1)])
     claimed = await journal.claim(claim([bet("a"), bet("b")]))
-    await journal.eject(claimed.batch_id, [refusal(claimed.bets[1], "the vault is empty")])
+    await journal.eject(claimed.batch_id, [refusal(claimed.bets[1], "the vault is empty")], claimed.sequence)
     in_batch, *rest = await journal.rejections(10, lane=LANE)
     assert (in_batch.bet_id, in_batch.reason, in_batch.detail) == (
         "b",
@@ -122,7 +122,7 @@ async def test_a_rejection_recorded_twice_is_there_once_as_first_told(journal: S
 async def test_counts_cover_every_bet_and_every_rejection(journal: SqlJournal) -> None:
     await _settle(journal, await journal.claim(claim(some_bets(3))))
     claimed = await journal.claim(claim([bet("x"), bet("y"), bet("bet-0", stake=9)]))
-    await journal.eject(claimed.batch_id, [refusal(claimed.bets[0])])
+    await journal.eject(claimed.batch_id, [refusal(claimed.bets[0])], claimed.sequence)
     await journal.record_rejections([rejection("a"), rejection("b")])
     counts = await journal.counts()
     assert counts.bets == {BetStatus.SETTLED: 3, BetStatus.CLAIMED: 1, BetStatus.REJECTED: 1}

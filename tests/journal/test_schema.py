@@ -19,7 +19,7 @@ from journal.database import Database
 from journal.migrate import MIGRATIONS, upgrade
 from settlement.errors import JournalConflict, JournalMisconfigured
 from tests.journal.conftest import PostgresServer
-from tests.journal.samples import attempt, claim, rejection, run, some_bets
+from tests.journal.samples import attempt, claim, proof, rejection, run, some_bets, statement
 
 
 async def test_migrations_make_exactly_the_schema_of_the_tables(url: str) -> None:
@@ -95,6 +95,7 @@ async def test_what_is_append_only_can_be_neither_changed_nor_removed(
     url: str, journal: SqlJournal, table: str, change: str
 ) -> None:
     claimed = await journal.claim(claim(some_bets(1)))
+    await journal.record_statement(claimed.batch_id, statement(claimed), proof(statement(claimed)))
     await journal.record_attempt(claimed.batch_id, attempt(claimed))
     await journal.record_rejections([rejection("a")])
     await run(

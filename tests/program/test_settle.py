@@ -15,7 +15,7 @@ from solders.transaction import Transaction
 
 from ledger import instructions, layout
 from ledger.program_errors import ProgramError
-from settlement.commitment import FIELD_MODULUS
+from settlement.poseidon import FIELD_MODULUS
 from settlement.shapes import SHAPES, Shape
 from tests.program.chain import (
     HOUSE_BALANCE,

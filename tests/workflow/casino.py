@@ -5,6 +5,7 @@ happens in.
 """
 
 import asyncio
+import sqlite3
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -47,6 +48,7 @@ PLAYERS: Final = [base58.b58encode(bytes([number]) * 32).decode() for number in 
 STRANGER: Final = base58.b58encode(b"\xfe" * 32).decode()
 """Has no vault."""
 
+WORKFLOWS: Final = [Batcher, Settlement, BetWorkflow, Reconciliation]
 TEST_SERVER: Final = Path(sys.executable).parent / "temporal-test-server"
 PATIENCE_SECONDS: Final = 20.0
 """How long, by the wall clock, a condition may take to come true."""
@@ -82,14 +84,15 @@ class Casino:
     """One lane's world. Fulfils `settlement.ports.Intake` by whatever settings the test has opened the lane with."""
 
     def __init__(
-        self, env: WorkflowEnvironment, client: Client, journal: SqlJournal, ledger: FakeLedger, prover: FakeProver
+        self, env: WorkflowEnvironment, journal: SqlJournal, journal_path: Path, ledger: FakeLedger, prover: FakeProver
     ) -> None:
         self.env = env
-        self.client = client
+        self.client: Client = env.client
         self.journal = journal
+        self.journal_path = journal_path
         self.ledger = ledger
         self.prover = prover
-        self.intake = TemporalIntake(client, SETTINGS)
+        self.intake = TemporalIntake(self.client, SETTINGS)
 
     # Lanes and their doors.
 
@@ -107,6 +110,17 @@ class Casino:
 
     async def place_many(self, bets: Sequence[Bet], lane: int = LANE) -> list[BetOutcome]:
         return await self.intake.place_many(lane, as_json(bets))
+
+    async def signal(self, *arguments: Any, lane: int = LANE) -> None:
+        """Sends anything to the lane by the signal `place_bet`; bets as clients send them."""
+        sent = [as_json([argument])[0] if isinstance(argument, Bet) else argument for argument in arguments]
+        await self.batcher(lane).signal(names.PLACE_BET, args=sent)
+
+    async def update(self, *arguments: Any, lane: int = LANE) -> Any:
+        """Sends anything to the lane by the update `place_bets`."""
+        return await self.batcher(lane).execute_update(  # pyright: ignore[reportUnknownMemberType] - generic in the SDK
+            names.PLACE_BETS, args=arguments
+        )
 
     async def status(self, lane: int = LANE) -> BatcherStatus:
         return await self.intake.status(lane)
@@ -135,7 +149,12 @@ class Casino:
 
     async def settle(self, bets: Sequence[Bet], lane: int = LANE) -> SettlementResult:
         """Runs a Settlement to its end, with as much time as that takes."""
-        return await (await self.start_batch(bets, lane)).result()
+        return await self.result(await self.start_batch(bets, lane))
+
+    async def result(self, handle: WorkflowHandle[Any, T]) -> T:
+        """What a workflow returns; where it was started here, with as much time as that takes."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            return await handle.result()
 
     async def batch_status(self, bets: Sequence[Bet], lane: int = LANE) -> SettlementStatus:
         handle = self.client.get_workflow_handle_for(Settlement.run, batch_id(lane, bets))
@@ -188,6 +207,17 @@ class Casino:
         assert sum(batch.bet_count for batch in batches) == len(bets)
         assert len(batches) == sum(of_lane == lane for of_lane, _ in self.ledger.records)
 
+    @asynccontextmanager
+    async def locked_journal(self) -> AsyncGenerator[None, None]:
+        """Lets nobody else write to the journal's file meanwhile."""
+        other = sqlite3.connect(self.journal_path, isolation_level=None)
+        try:
+            other.execute("BEGIN IMMEDIATE")
+            yield
+            other.execute("ROLLBACK")
+        finally:
+            other.close()
+
     # Time.
 
     async def pass_time(self, seconds: float) -> None:
@@ -219,7 +249,7 @@ class Casino:
 
 
 @asynccontextmanager
-async def open_casino(journal_url: str, *, cached_workflows: int = 100) -> AsyncGenerator[Casino, None]:
+async def open_casino(journal_path: Path, *, cached_workflows: int = 100) -> AsyncGenerator[Casino, None]:
     """A server, workers, and a chain on which each of `PLAYERS` has a vault on the first lanes.
 
     `cached_workflows`: 0 makes the worker replay a workflow's whole history at each of its tasks.
@@ -230,22 +260,22 @@ async def open_casino(journal_url: str, *, cached_workflows: int = 100) -> Async
         for player in PLAYERS:
             ledger.fund_vault(lane, player)
     async with (
-        SqlJournal.open(journal_url) as journal,
+        SqlJournal.open(f"sqlite:///{journal_path}") as journal,
         await WorkflowEnvironment.start_time_skipping(
             test_server_existing_path=str(TEST_SERVER), data_converter=pydantic_data_converter
         ) as env,
     ):
         await _add_search_attributes(env.client)
-        casino = Casino(env, env.client, journal, ledger, prover)
-        claiming, submitting = Claiming(journal, ledger), Submitting(journal, ledger)
+        casino = Casino(env, journal, journal_path, ledger, prover)
+        claiming, recording, submitting = Claiming(journal, ledger), Recording(journal), Submitting(journal, ledger)
         settling = Worker(
             env.client,
             task_queue=names.SETTLEMENT_QUEUE,
-            workflows=[Batcher, Settlement, BetWorkflow, Reconciliation],
+            workflows=WORKFLOWS,
             activities=[
                 claiming.claim_batch,
-                claiming.record_rejections,
-                Recording(journal).record_status,
+                recording.record_status,
+                recording.record_rejections,
                 submitting.sign_settlement,
                 submitting.submit_settlement,
                 submitting.confirm_settlement,

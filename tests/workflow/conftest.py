@@ -19,16 +19,23 @@ async def migrated_journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def journal_url(migrated_journal: Path, tmp_path: Path) -> str:
-    path = tmp_path / "journal.db"
-    shutil.copy(migrated_journal, path)
-    return f"sqlite:///{path}"
-
-
-@pytest.fixture
-async def casino(journal_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Casino, None]:
+def journal_path(migrated_journal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     # The fake chain answers at once, and the server skips no time while an activity waits.
     monkeypatch.setattr(submitting, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(submitting, "RESEND_SECONDS", 0.05)
-    async with open_casino(journal_url) as opened:
+    path = tmp_path / "journal.db"
+    shutil.copy(migrated_journal, path)
+    return path
+
+
+@pytest.fixture
+async def casino(journal_path: Path) -> AsyncGenerator[Casino, None]:
+    async with open_casino(journal_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def uncached_casino(journal_path: Path) -> AsyncGenerator[Casino, None]:
+    """Its worker keeps no workflow in memory, and so replays each from its first event at every task."""
+    async with open_casino(journal_path, cached_workflows=0) as opened:
         yield opened

@@ -123,7 +123,8 @@ class FakeLedger:
         self.balances[lane, player] = balance
 
     def release(self) -> None:
-        """Lets everything that waits land, oldest first."""
+        """Lets everything that waits land, oldest first, and whatever will be signed from now on."""
+        self.fates.clear()
         for sent in self.sent.values():
             if sent.fate is Fate.WAITS:
                 sent.fate = Fate.LANDS
@@ -152,7 +153,12 @@ class FakeLedger:
         """Settles the statement by a transaction that the journal has never seen."""
         signature = f"rival-{statement.number}"
         attempt = SignedAttempt(
-            attempt=0, number=statement.number, signature=signature, raw="", last_valid_block_height=0
+            attempt=0,
+            number=statement.number,
+            bets_root=statement.bets_root,
+            signature=signature,
+            raw="",
+            last_valid_block_height=0,
         )
         self._execute(Sent(attempt, statement, Fate.LANDS))
 
@@ -197,7 +203,11 @@ class FakeLedger:
 
     async def movement(self, signature: str, lane: int, players: Sequence[str]) -> Movement | None:
         self.script.meet("movement")
-        return self.movements.get(signature)
+        moved = self.movements.get(signature)
+        if moved is None or lane not in self.houses:
+            return None
+        nets = {player: moved.net_by_player.get(player, 0) for player in players}
+        return moved.model_copy(update={"net_by_player": nets})
 
     async def sign(self, statement: Statement, proof: Proof, attempt: int) -> SignedAttempt:
         self.script.meet("sign")
@@ -208,6 +218,7 @@ class FakeLedger:
         signed = SignedAttempt(
             attempt=attempt,
             number=statement.number,
+            bets_root=statement.bets_root,
             signature=f"signature-{self.signed}",
             raw="AQID",
             last_valid_block_height=self.slot + BLOCKHASH_LIFE,
@@ -249,7 +260,9 @@ class FakeLedger:
             return BatchNumberTaken(f"batch number {record.number} was taken by a batch with another root")
         for position, slot in enumerate(statement.slots):
             if self.balances[statement.lane, slot.player] + slot.net < 0:
-                return VaultUncovered(position, f"the vault of {slot.player} cannot cover its net of {slot.net} lamports")
+                return VaultUncovered(
+                    position, f"the vault of {slot.player} cannot cover its net of {slot.net} lamports"
+                )
         if self.houses[statement.lane] + statement.house_delta < 0:
             return HouseUncovered(f"the house of lane {statement.lane} cannot cover {-statement.house_delta} lamports")
         return None
@@ -318,4 +331,3 @@ class FakeProver:
             proof="00" * 256,
             milliseconds=1_000,
         )
-

@@ -1,7 +1,7 @@
 """When a lane cuts a batch: by age, bets, players and money; never out of order, and never more at once than it may."""
 
-from settlement.limits import MAX_STAKE_LAMPORTS
 from settlement.lifecycle import BatchStatus
+from settlement.limits import MAX_STAKE_LAMPORTS
 from tests.workflow.casino import PLAYERS, Casino, bet, some_bets
 
 

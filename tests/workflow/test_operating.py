@@ -44,7 +44,7 @@ async def test_new_settings_count_for_bets_that_are_queued_already(casino: Casin
 
 
 async def test_a_shorter_window_counts_for_a_bet_that_waits_already(casino: Casino) -> None:
-    await casino.open_lane(window_seconds=86_400.0)
+    await casino.open_lane(window_seconds=3_600.0)
     await casino.place_many([bet("patient")])
     await casino.open_lane(window_seconds=60.0)
     await casino.pass_time(65)
@@ -64,7 +64,14 @@ async def test_starting_a_running_lane_again_changes_nothing_but_its_settings(ca
 
 async def test_settings_that_no_batch_could_be_cut_by_are_not_taken(casino: Casino) -> None:
     lane = await casino.open_lane()
-    for nonsense in ({"max_bets": 0}, {"max_bets": 65}, {"max_players": 17}, {"max_in_flight": 0}, {"lanes": 0}, "none"):
+    for nonsense in (
+        {"max_bets": 0},
+        {"max_bets": 65},
+        {"max_players": 17},
+        {"max_in_flight": 0},
+        {"lanes": 0},
+        "none",
+    ):
         await lane.signal("configure", nonsense)
     assert (await casino.status()).settings == SETTINGS
     bets = some_bets(3)

@@ -79,6 +79,7 @@ def upgrade() -> None:
         sa.Column("batch_id", sa.Text, sa.ForeignKey("batches.batch_id"), primary_key=True),
         sa.Column("attempt", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("number", sa.BigInteger, nullable=False),
+        sa.Column("bets_root", sa.Text, nullable=False),
         sa.Column("signature", sa.Text, nullable=False),
         sa.Column("raw", sa.Text, nullable=False),
         sa.Column("last_valid_block_height", sa.BigInteger, nullable=False),

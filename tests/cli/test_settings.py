@@ -1,0 +1,48 @@
+"""Each setting has its bounds; what is outside is refused with the variable's name, and never with a secret."""
+
+from pathlib import Path
+
+import pytest
+
+import settings
+from settings import InvalidSetting, load_settings
+
+SECRET = "hunter2"
+
+
+@pytest.fixture(autouse=True)
+def no_stack(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(settings, "STACK_ENV", tmp_path / "none.env")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("CROUPIER_RPC_URL", "ftp://node"),
+        ("CROUPIER_RPC_URL", "no address"),
+        ("CROUPIER_COMMITMENT", "processed"),
+        ("CROUPIER_JOURNAL_URL", f"mysql://user:{SECRET}@host/journal"),
+        ("CROUPIER_LANES", "0"),
+        ("CROUPIER_LANES", "65537"),
+        ("CROUPIER_LANES", "many"),
+        ("CROUPIER_WINDOW_SECONDS", "0"),
+        ("CROUPIER_WINDOW_SECONDS", "nan"),
+        ("CROUPIER_MAX_BATCH_BETS", "65"),
+        ("CROUPIER_MAX_BATCH_PLAYERS", "17"),
+        ("CROUPIER_MAX_BATCHES_IN_FLIGHT", "0"),
+        ("CROUPIER_PRIORITY_FEE_MICRO_LAMPORTS", "-1"),
+        ("CROUPIER_PROVING_THREADS", "0"),
+        ("CROUPIER_RECONCILE_EVERY_SECONDS", "1"),
+    ],
+)
+def test_wrong_value_is_refused_by_name(variable: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(InvalidSetting) as refused:
+        load_settings()
+    assert f"{variable}: " in str(refused.value)
+    assert SECRET not in str(refused.value)
+
+
+def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CROUPIER_LANES", "")
+    assert load_settings().lanes == 1

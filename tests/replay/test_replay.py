@@ -1,0 +1,97 @@
+"""Workflows that run keep running after a release: each recorded history still replays, and one that would not is caught.
+
+A change that fails here needs `workflow.patched` or new histories: see `record`.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from google.protobuf.json_format import MessageToDict
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import WorkflowHistory
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import Replayer
+from temporalio.workflow import NondeterminismError
+
+from tests.replay.altered import AlteredBatcher, AlteredBet, AlteredReconciliation, AlteredSettlement
+from tests.replay.record import HISTORIES, RECORDERS
+from tests.workflow.casino import WORKFLOWS
+
+FILES: Final = sorted(HISTORIES.glob("*.json"))
+ALTERED: Final = [AlteredBatcher, AlteredSettlement, AlteredBet, AlteredReconciliation]
+MAX_FILE_BYTES: Final = 100_000
+
+
+def history_of(file: Path) -> WorkflowHistory:
+    stored = json.loads(file.read_text())
+    return WorkflowHistory.from_json(stored["workflow_id"], stored["history"])
+
+
+def workflow_type(history: WorkflowHistory) -> str:
+    return history.events[0].workflow_execution_started_event_attributes.workflow_type.name
+
+
+def replayer(workflows: list[Any]) -> Replayer:
+    return Replayer(workflows=workflows, data_converter=pydantic_data_converter)
+
+
+def attempts(history: WorkflowHistory) -> list[int]:
+    return [
+        event.activity_task_started_event_attributes.attempt
+        for event in history.events
+        if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_STARTED
+    ]
+
+
+def scheduled(history: WorkflowHistory) -> list[str]:
+    return [
+        event.activity_task_scheduled_event_attributes.activity_type.name
+        for event in history.events
+        if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED
+    ]
+
+
+def named(prefix: str) -> list[WorkflowHistory]:
+    return [history_of(file) for file in FILES if file.name.startswith(prefix)]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+async def test_a_recorded_history_replays(file: Path) -> None:
+    await replayer(WORKFLOWS).replay_workflow(history_of(file))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+async def test_a_workflow_with_one_step_more_is_caught(file: Path) -> None:
+    history = history_of(file)
+    with pytest.raises(NondeterminismError):
+        await replayer(ALTERED).replay_workflow(history)
+
+
+def test_every_recorder_and_every_workflow_type_has_a_history() -> None:
+    assert {file.stem.rpartition("-")[0] for file in FILES} == {recorder.__name__ for recorder in RECORDERS}
+    assert {workflow_type(history_of(file)) for file in FILES} == {"Batcher", "Settlement", "Bet", "Reconciliation"}
+
+
+def test_the_histories_hold_what_is_hard_to_replay() -> None:
+    first, second = named("batcher_continued_as_new")
+    assert first.events[-1].event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW
+    assert second.events[0].workflow_execution_started_event_attributes.continued_execution_run_id
+    assert "record_rejections" in scheduled(first)
+    (retried,) = named("settlement_retried")
+    assert max(attempts(retried)) >= 2
+    assert scheduled(retried).count("sign_settlement") == 2
+    (ejected,) = named("settlement_ejected")
+    assert scheduled(ejected).count("prove_batch") == 2
+    (parked,) = named("settlement_parked")
+    assert scheduled(parked).count("record_status") >= 2
+    assert any(event.workflow_execution_signaled_event_attributes.signal_name == "retry" for event in parked.events)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_history_is_small_and_tells_nothing_of_the_machine_that_recorded_it(file: Path) -> None:
+    assert file.stat().st_size < MAX_FILE_BYTES
+    events = [MessageToDict(event) for event in history_of(file).events]
+    assert "stackTrace" not in str(events)
+    assert str(Path(__file__).parents[2]) not in file.read_text()

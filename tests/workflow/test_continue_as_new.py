@@ -1,0 +1,192 @@
+"""A lane lives for ever by continuing as new: nothing that it holds is lost or doubled on the way."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from temporalio.client import WorkflowHandle
+from temporalio.contrib.pydantic import pydantic_data_converter
+
+from settlement.bets import Rejection, RejectionReason
+from settlement.errors import LaneSaturated
+from settlement.intake import Answer
+from settlement.limits import MAX_BET_ID_CHARS, MAX_BETS_PER_UPDATE, MAX_REJECTED_PAYLOAD_CHARS, MAX_STAKE_LAMPORTS
+from tests.workflow.casino import LANE, PLAYERS, Casino, bet, some_bets
+from workflows.batcher import (
+    MAX_CARRIED_REJECTIONS,
+    MAX_IN_FLIGHT,
+    MAX_QUEUED_BETS,
+    MAX_RECENT_BETS,
+    Batcher,
+    BatcherInput,
+    BatcherSettings,
+    BatcherState,
+    KnownBet,
+    QueuedBet,
+)
+
+MINUTE: Final = timedelta(minutes=1)
+NOON: Final = datetime(2026, 1, 31, 12, tzinfo=UTC)
+EVENTS: Final = 40
+"""A lane under test continues as new after so many."""
+
+SHORT_WINDOW_SECONDS: Final = 0.5
+"""The test server skips no time while a child runs whose parent has continued as new."""
+
+PAYLOAD_LIMIT_BYTES: Final = 2_000_000
+"""Temporal refuses a larger payload (limit.blobSize.error)."""
+
+
+async def run_id(lane: WorkflowHandle[Any, None]) -> str:
+    return (await lane.describe()).run_id or ""
+
+
+async def signal_until_continued(casino: Casino, signal: str) -> None:
+    """Makes history with a signal until the lane has continued as new."""
+    lane = casino.batcher()
+    first = await run_id(lane)
+
+    async def continued() -> bool:
+        await lane.signal(signal)
+        return await run_id(lane) != first
+
+    await casino.soon(continued)
+
+
+async def carried_input(casino: Casino) -> BatcherInput:
+    """What the lane's current run was started with."""
+    lane = casino.batcher()
+    history = await casino.client.get_workflow_handle(lane.id, run_id=await run_id(lane)).fetch_history()
+    payloads = history.events[0].workflow_execution_started_event_attributes.input.payloads
+    (request,) = await pydantic_data_converter.decode(payloads, [BatcherInput])
+    return request
+
+
+async def test_queue_known_ids_pause_and_counters_are_carried(casino: Casino) -> None:
+    lane = await casino.open_lane(continue_as_new_after_events=EVENTS)
+    bets = some_bets(5)
+    await casino.place_many(bets)
+    await casino.place_many([bets[0], bet("bet-1", stake=999)])
+    await casino.rejections(1)
+    await signal_until_continued(casino, "pause")
+
+    status = await casino.status()
+    assert (status.paused, status.queued) == (True, 5)
+    assert (status.counters.accepted, status.counters.duplicates, status.counters.rejected) == (5, 1, 1)
+    assert status.settings.continue_as_new_after_events == EVENTS
+    (known, conflict) = await casino.place_many([bets[4], bet("bet-3", stake=999)])
+    assert (known.answer, conflict.reason) == (Answer.DUPLICATE, RejectionReason.CONFLICT)
+
+    await lane.signal(Batcher.resume)
+    await casino.idle()
+    await casino.assert_settled_once(bets)
+    assert await casino.bet_ids() == [[b.bet_id for b in bets]]
+
+
+async def test_a_batch_in_flight_is_carried_and_still_bounds_the_lane(casino: Casino) -> None:
+    await casino.open_lane(continue_as_new_after_events=EVENTS, max_bets=1, max_in_flight=1)
+    casino.prover.gate.clear()
+    bets = some_bets(2)
+    await casino.place_many(bets)
+    await signal_until_continued(casino, "resume")
+
+    status = await casino.status()
+    assert (list(status.in_flight.values()), status.queued) == ([1], 1)
+    assert len(await casino.batches()) == 1
+    casino.prover.gate.set()
+    await casino.idle()
+    await casino.assert_settled_once(bets)
+
+
+async def test_the_window_of_a_carried_bet_goes_on_from_when_it_came(casino: Casino) -> None:
+    await casino.open_lane(continue_as_new_after_events=EVENTS, window_seconds=60.0)
+    early = bet("early")
+    await casino.place_many([early])
+    await casino.pass_time(50)
+    await signal_until_continued(casino, "resume")
+    assert (await casino.status()).queued == 1
+    await casino.pass_time(12)
+    await casino.idle()
+    await casino.assert_settled_once([early])
+    assert await casino.env.get_current_time() < (await carried_input(casino)).state.queue[0].since + 2 * MINUTE
+
+
+async def test_rejections_not_yet_written_are_carried_and_then_written(casino: Casino) -> None:
+    lane = await casino.open_lane(continue_as_new_after_events=EVENTS)
+    first = await run_id(lane)
+    async with casino.locked_journal():
+        for n in range(EVENTS + 10):
+            await casino.signal({"number": n})
+    rejections = await casino.rejections(EVENTS + 10)
+    assert {rejection.payload for rejection in rejections} == {f'{{"number":{n}}}' for n in range(EVENTS + 10)}
+    assert await run_id(lane) != first
+    assert (await carried_input(casino)).state.rejections
+    assert (await casino.status()).counters.rejected == EVENTS + 10
+
+
+async def test_nothing_is_lost_or_doubled_while_a_loaded_lane_continues_as_new(casino: Casino) -> None:
+    lane = await casino.open_lane(continue_as_new_after_events=EVENTS, window_seconds=SHORT_WINDOW_SECONDS)
+    first = await run_id(lane)
+    bets = some_bets(240, players=16)
+
+    async def place(part: int) -> None:
+        sent = bets[part::8]
+        for start in range(0, len(sent), 5):
+            chunk = sent[start : start + 5]
+
+            async def taken() -> bool:
+                try:
+                    answers = await casino.place_many(chunk)  # noqa: B023 - used within this turn of the loop
+                except LaneSaturated:
+                    return False
+                return all(answer.answer is not Answer.REJECTED for answer in answers)
+
+            await casino.soon(taken)
+
+    await asyncio.gather(*(place(part) for part in range(8)))
+    await casino.idle()
+    assert await run_id(lane) != first
+    status = await casino.status()
+    assert status.counters.accepted == len(bets)
+    await casino.assert_settled_once(bets)
+
+
+async def test_a_lane_that_replays_its_whole_history_at_every_step_settles_the_same(uncached_casino: Casino) -> None:
+    await uncached_casino.open_lane(continue_as_new_after_events=EVENTS, window_seconds=SHORT_WINDOW_SECONDS)
+    bets = some_bets(50)
+    for start in range(0, 50, 10):
+        await uncached_casino.place_many(bets[start : start + 10])
+        await uncached_casino.signal("nonsense")
+    await uncached_casino.idle()
+    await uncached_casino.rejections(5)
+    await uncached_casino.assert_settled_once(bets)
+
+
+def test_a_lane_that_holds_all_that_it_may_fits_one_payload() -> None:
+    long_id = "x" * MAX_BET_ID_CHARS
+    greatest = bet(long_id, player=PLAYERS[0], stake=MAX_STAKE_LAMPORTS)
+    greatest = greatest.model_copy(update={"placed_at": NOON})
+    batch = f"settlement-65535-{'f' * 32}"
+    # A control character takes the most room in JSON.
+    text = "\x01" * MAX_REJECTED_PAYLOAD_CHARS
+    worst = Rejection(
+        rejection_id="f" * 36,
+        lane=65_535,
+        bet_id=long_id,
+        reason=RejectionReason.STAKE_OUT_OF_RANGE,
+        detail=text,
+        payload=text,
+        at=NOON,
+    )
+    queue_length = MAX_QUEUED_BETS + MAX_BETS_PER_UPDATE
+    state = BatcherState(
+        queue=[QueuedBet(bet=greatest, since=NOON, tracked=False)] * queue_length,
+        known={
+            f"{n:0{MAX_BET_ID_CHARS}}": KnownBet(digest="f" * 32, batch_id=batch)
+            for n in range(MAX_RECENT_BETS + queue_length)
+        },
+        in_flight={f"{batch}{n}": 64 for n in range(MAX_IN_FLIGHT)},
+        rejections=[worst] * MAX_CARRIED_REJECTIONS,
+    )
+    carried = BatcherInput(lane=LANE, settings=BatcherSettings(), state=state)
+    assert len(carried.model_dump_json()) < PAYLOAD_LIMIT_BYTES

@@ -1,0 +1,164 @@
+"""The three doors of a lane: what each answers, and that all end in one queue."""
+
+import pytest
+from temporalio.client import WorkflowHandle, WorkflowUpdateFailedError
+
+from settlement.bets import RejectionReason, lane_of
+from settlement.errors import LaneSaturated
+from settlement.intake import Answer
+from settlement.limits import MAX_BETS_PER_UPDATE
+from settlement.receipts import Receipt
+from tests.workflow.casino import LANE, PLAYERS, Casino, as_json, bet, some_bets
+from workflows import names
+from workflows.batcher import (
+    MAX_QUEUED_BETS,
+    Batcher,
+    BatcherInput,
+    BatcherSettings,
+    BatcherState,
+    KnownBet,
+    QueuedBet,
+)
+
+
+async def queued(casino: Casino, count: int) -> None:
+    async def are_queued() -> bool:
+        return (await casino.status()).queued == count
+
+    await casino.soon(are_queued)
+
+
+async def test_the_three_doors_end_in_one_queue_in_the_order_of_coming(casino: Casino) -> None:
+    await casino.open_lane()
+    bets = some_bets(6)
+    await casino.place_many(bets[:1])
+    await casino.signal(bets[1])
+    await queued(casino, 2)
+    tracked = await casino.intake.track(bets[2])
+    await queued(casino, 3)
+    await casino.signal(bets[3])
+    await queued(casino, 4)
+    await casino.place_many(bets[4:])
+
+    receipt: Receipt = await casino.result(tracked)
+    assert receipt.status == "settled"
+    await casino.idle()
+    assert await casino.bet_ids() == [[b.bet_id for b in bets]]
+    await casino.assert_settled_once(bets)
+
+
+async def test_an_update_answers_each_bet_by_itself(casino: Casino) -> None:
+    await casino.open_lane()
+    good, better = bet("good"), bet("better")
+    sent = [*as_json([good]), {"bet_id": "bad", "stake": "much"}, "nonsense", *as_json([better, good])]
+    answers = await casino.intake.place_many(LANE, sent)
+    assert [answer.answer for answer in answers] == [
+        Answer.ACCEPTED,
+        Answer.REJECTED,
+        Answer.REJECTED,
+        Answer.ACCEPTED,
+        Answer.DUPLICATE,
+    ]
+    assert [answer.bet_id for answer in answers] == ["good", "bad", None, "better", "good"]
+    assert answers[1].reason is RejectionReason.MALFORMED
+    assert "stake" in answers[1].detail
+    await casino.idle()
+    await casino.assert_settled_once([good, better])
+    assert {rejection.bet_id for rejection in await casino.rejections(2)} == {"bad", None}
+
+
+@pytest.mark.parametrize("sent", [None, "bets", 7, {"bet_id": "alone"}])
+async def test_an_update_that_is_no_list_is_refused_whole(casino: Casino, sent: object) -> None:
+    await casino.open_lane()
+    with pytest.raises(WorkflowUpdateFailedError) as refusal:
+        await casino.update(sent)
+    assert "a list of bets" in str(refusal.value.cause)
+    assert (await casino.status()).counters.rejected == 0
+
+
+async def test_an_update_of_too_many_bets_is_refused_whole(casino: Casino) -> None:
+    await casino.open_lane(max_bets=64)
+    with pytest.raises(WorkflowUpdateFailedError) as refusal:
+        await casino.place_many(some_bets(MAX_BETS_PER_UPDATE + 1))
+    assert f"up to {MAX_BETS_PER_UPDATE} bets" in str(refusal.value.cause)
+    assert (await casino.status()).queued == 0
+
+
+async def test_an_update_starts_a_lane_that_does_not_run(casino: Casino) -> None:
+    bets = some_bets(3)
+    answers = await casino.place_many(bets)
+    assert {answer.answer for answer in answers} == {Answer.ACCEPTED}
+    await casino.idle()
+    await casino.assert_settled_once(bets)
+
+
+async def test_a_bet_of_another_lane_is_rejected_at_every_door(casino: Casino) -> None:
+    await casino.open_lane(lanes=2)
+    foreign = next(n for n, player in enumerate(PLAYERS) if lane_of(player, 2) == 1)
+    local = next(n for n, player in enumerate(PLAYERS) if lane_of(player, 2) == 0)
+    answers = await casino.place_many([bet("updated", player=foreign), bet("local", player=local)])
+    assert [answer.reason for answer in answers] == [RejectionReason.WRONG_LANE, None]
+    assert "belongs to lane 1" in answers[0].detail
+    await casino.signal(bet("signalled", player=foreign))
+
+    rejections = await casino.rejections(2)
+    assert {rejection.reason for rejection in rejections} == {RejectionReason.WRONG_LANE}
+    assert {rejection.bet_id for rejection in rejections} == {"updated", "signalled"}
+    assert (await casino.status()).queued == 1
+
+
+async def test_a_saturated_lane_refuses_updates_until_it_has_drained(casino: Casino) -> None:
+    lane = await casino.open_lane()
+    await lane.signal(Batcher.pause)
+    bets = some_bets(MAX_BETS_PER_UPDATE)
+    await casino.place_many(bets)
+    late = bet("late")
+    with pytest.raises(LaneSaturated, match="saturated with 100 queued bets"):
+        await casino.place_many([late])
+    with pytest.raises(LaneSaturated):
+        await casino.place(late, tracked=True)
+    assert (await casino.status()).queued == len(bets)
+
+    await lane.signal(Batcher.resume)
+    await casino.idle()
+    assert [answer.answer for answer in await casino.place_many([late])] == [Answer.ACCEPTED]
+    await casino.idle()
+    await casino.assert_settled_once([*bets, late])
+
+
+async def test_rejections_that_the_journal_has_not_taken_saturate_a_lane_too(casino: Casino) -> None:
+    await casino.open_lane()
+    async with casino.locked_journal():
+        await casino.intake.place_many(LANE, [{"number": n} for n in range(MAX_BETS_PER_UPDATE)])
+        with pytest.raises(LaneSaturated):
+            await casino.place_many(some_bets(1))
+    await casino.rejections(MAX_BETS_PER_UPDATE)
+    await casino.place_many(some_bets(1))
+
+
+async def full_lane(casino: Casino) -> WorkflowHandle[Batcher, None]:
+    """A paused lane whose queue holds all that it may."""
+    bets = some_bets(MAX_QUEUED_BETS)
+    now = await casino.env.get_current_time()
+    state = BatcherState(
+        queue=[QueuedBet(bet=bet, since=now, tracked=False) for bet in bets],
+        known={bet.bet_id: KnownBet(digest=bet.digest[:16].hex(), batch_id=None) for bet in bets},
+        paused=True,
+    )
+    return await casino.client.start_workflow(
+        Batcher.run,
+        BatcherInput(lane=LANE, settings=BatcherSettings(), state=state),
+        id=names.batcher_id(LANE),
+        task_queue=names.SETTLEMENT_QUEUE,
+    )
+
+
+async def test_a_signalled_bet_beyond_the_longest_queue_is_recorded_as_rejected(casino: Casino) -> None:
+    await full_lane(casino)
+    await casino.signal(bet("too-late"))
+    await casino.signal(some_bets(1)[0])
+    (rejection,) = await casino.rejections(1)
+    assert (rejection.bet_id, rejection.reason) == ("too-late", RejectionReason.LANE_SATURATED)
+    assert '"too-late"' in rejection.payload
+    status = await casino.status()
+    assert (status.queued, status.counters.duplicates) == (MAX_QUEUED_BETS, 1)

@@ -1,0 +1,172 @@
+"""What nobody but a person can mend parks a batch as Failed, with the reason; no bet is lost, and it goes on once it can."""
+
+import pytest
+
+from settlement.batches import batch_id
+from settlement.errors import (
+    CroupierError,
+    HouseUncovered,
+    JournalConflict,
+    LedgerMisconfigured,
+    ProofRejected,
+    ProvingKeyMissing,
+    SettlementRefused,
+)
+from settlement.lifecycle import BatchStatus
+from tests.workflow.casino import LANE, Casino, bet, some_bets
+from tests.workflow.fakes import HOUSE_BALANCE, Fate
+from tests.workflow.test_settlement import ALL_THE_WAY, statuses
+from workflows.settlement import Settlement
+
+WINS = [bet(f"win-{n}", player=n, stake=1_000, won=True) for n in range(3)]
+
+
+async def parked(casino: Casino, times: int = 1) -> str:
+    """Waits until the one batch has failed so many times, and returns why."""
+
+    async def reason() -> str | None:
+        batches = await casino.batches()
+        failures = [step for batch in batches for step in batch.transitions if step.status is BatchStatus.FAILED]
+        return failures[-1].detail if len(failures) >= times else None
+
+    return await casino.after_time(reason)
+
+
+async def test_a_house_that_cannot_pay_parks_the_batch_until_it_is_topped_up(casino: Casino) -> None:
+    casino.ledger.fund_house(LANE, 500)
+    handle = await casino.start_batch(WINS)
+    assert (await parked(casino)).startswith("HouseUncovered: the house of lane 0 cannot cover 3000 lamports")
+    assert casino.ledger.payments == 0
+
+    casino.ledger.fund_house(LANE, HOUSE_BALANCE)
+    assert (await casino.result(handle)).status is BatchStatus.CONFIRMED
+    assert (await statuses(casino))[:5] == [*ALL_THE_WAY[:3], BatchStatus.FAILED, BatchStatus.PENDING]
+    assert (await statuses(casino))[-5:] == ALL_THE_WAY
+    await casino.assert_settled_once(WINS)
+
+
+@pytest.mark.parametrize(
+    ("port", "method", "error"),
+    [
+        ("ledger", "house", LedgerMisconfigured("lane 0 has no house")),
+        ("ledger", "sign", LedgerMisconfigured("the authority cannot pay")),
+        ("ledger", "sign", HouseUncovered("send it SOL")),
+        ("ledger", "judge", HouseUncovered("send it SOL")),
+        ("prover", "prove", ProvingKeyMissing("no key for 16x8")),
+    ],
+)
+async def test_what_an_operator_mends_is_tried_again_by_itself(
+    casino: Casino, port: str, method: str, error: CroupierError
+) -> None:
+    script = casino.ledger.script if port == "ledger" else casino.prover.script
+    script.fail(method, *[error] * 6)
+    bets = some_bets(4)
+    handle = await casino.start_batch(bets)
+    assert await parked(casino, 6) == f"{type(error).__name__}: {error}"
+    assert (await casino.result(handle)).settled == len(bets)
+    assert (await statuses(casino)).count(BatchStatus.FAILED) == 6
+    assert casino.ledger.payments == 1
+    await casino.assert_settled_once(bets)
+
+
+async def test_retry_wakes_a_parked_batch_at_once(casino: Casino) -> None:
+    casino.ledger.fund_house(LANE, 0)
+    handle = await casino.start_batch(WINS)
+    # By now it waits for minutes between its own tries.
+    await parked(casino, 9)
+    casino.ledger.fund_house(LANE, HOUSE_BALANCE)
+    await handle.signal(Settlement.retry)
+
+    async def confirmed() -> bool:
+        return (await casino.batch_status(WINS)).status is BatchStatus.CONFIRMED
+
+    await casino.soon(confirmed)
+    (batch,) = await casino.batches()
+    assert "retry asked for" in [step.detail for step in batch.transitions]
+    await casino.assert_settled_once(WINS)
+
+
+@pytest.mark.parametrize(
+    ("port", "method", "error"),
+    [
+        ("prover", "prove", ProofRejected("the proof does not verify")),
+        ("ledger", "sign", SettlementRefused("the program refuses")),
+        ("ledger", "judge", JournalConflict("another landing")),
+    ],
+)
+async def test_what_nobody_foresaw_parks_the_batch_until_retry(
+    casino: Casino, port: str, method: str, error: CroupierError
+) -> None:
+    script = casino.ledger.script if port == "ledger" else casino.prover.script
+    script.fail(method, error)
+    bets = some_bets(4)
+    handle = await casino.start_batch(bets)
+    assert await parked(casino) == f"{type(error).__name__}: {error}"
+    await casino.pass_time(7 * 86_400)
+    assert (await casino.batch_status(bets)).status is BatchStatus.FAILED
+
+    await handle.signal(Settlement.retry)
+    assert (await casino.result(handle)).settled == len(bets)
+    assert casino.ledger.payments == 1
+    await casino.assert_settled_once(bets)
+
+
+async def test_a_parked_batch_whose_attempt_may_still_land_is_judged_and_not_signed_again(casino: Casino) -> None:
+    casino.ledger.fates.append(Fate.WAITS)
+    bets = some_bets(4)
+    casino.ledger.script.fail("judge", SettlementRefused("the node contradicts itself"))
+    handle = await casino.start_batch(bets)
+    await parked(casino)
+    casino.ledger.release()
+    await handle.signal(Settlement.retry)
+    assert (await casino.result(handle)).settled == len(bets)
+    assert casino.ledger.signed == 1
+    assert await statuses(casino) == [
+        *ALL_THE_WAY[:4],
+        BatchStatus.FAILED,
+        BatchStatus.SUBMITTED,
+        BatchStatus.CONFIRMED,
+    ]
+    await casino.assert_settled_once(bets)
+
+
+async def test_retry_of_a_batch_that_is_not_parked_changes_nothing(casino: Casino) -> None:
+    casino.ledger.fates.append(Fate.WAITS)
+    bets = some_bets(4)
+    handle = await casino.start_batch(bets)
+
+    async def submitted() -> bool:
+        return (await casino.batch_status(bets)).status is BatchStatus.SUBMITTED
+
+    await casino.soon(submitted)
+    await handle.signal(Settlement.retry)
+    await handle.signal("retry", args=["now", "please"])
+    casino.ledger.release()
+    await casino.result(handle)
+    assert await statuses(casino) == ALL_THE_WAY
+
+
+async def test_a_parked_batch_leaves_the_lane_s_other_batches_alone(casino: Casino) -> None:
+    casino.prover.script.fail("prove", ProofRejected("the proof does not verify"))
+    await casino.open_lane(max_bets=2, window_seconds=1.0)
+    bets = some_bets(6)
+    await casino.place_many(bets)
+
+    async def others_confirmed() -> bool:
+        found = [batch.status for batch in await casino.batches()]
+        return sorted(found) == [BatchStatus.CONFIRMED, BatchStatus.CONFIRMED, BatchStatus.FAILED]
+
+    await casino.soon(others_confirmed)
+    status = await casino.status()
+    (stuck,) = status.in_flight
+    await casino.client.get_workflow_handle(stuck).signal("retry")
+    await casino.idle()
+    await casino.assert_settled_once(bets)
+
+
+async def test_a_failed_batch_keeps_its_id_and_number_through_its_retries(casino: Casino) -> None:
+    casino.prover.script.fail("prove", *[ProvingKeyMissing("no key")] * 3)
+    bets = some_bets(2)
+    result = await casino.settle(bets)
+    assert (result.batch_id, result.number) == (batch_id(LANE, bets), 1)
+    assert len(await casino.batches()) == 1

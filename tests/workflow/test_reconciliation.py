@@ -1,0 +1,160 @@
+"""Reconciliation agrees on what is honest, and names each way in which journal and chain can be made to differ."""
+
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from settlement.errors import ProofRejected
+from settlement.lifecycle import BatchStatus
+from settlement.reconciliation import FindingKind, ReconciliationReport
+from tests.workflow.casino import LANE, PLAYERS, STRANGER, Casino, bet, some_bets
+
+BETS = some_bets(6)
+
+
+def change_record(casino: Casino, **fields: Any) -> None:
+    casino.ledger.records[LANE, 1] = casino.ledger.records[LANE, 1].model_copy(update=fields)
+
+
+def change_movement(casino: Casino, **fields: Any) -> None:
+    ((signature, moved),) = casino.ledger.movements.items()
+    casino.ledger.movements[signature] = moved.model_copy(update=fields)
+
+
+def change_journal(casino: Casino, statement: str, *values: object) -> None:
+    """Changes a row of the journal behind its back."""
+    with sqlite3.connect(casino.journal_path) as connection:
+        changed = connection.execute(statement, values).rowcount
+    connection.close()
+    assert changed == 1
+
+
+def kinds(report: ReconciliationReport) -> set[FindingKind]:
+    return {finding.kind for finding in report.findings}
+
+
+async def test_journal_and_chain_agree_on_what_was_settled(casino: Casino) -> None:
+    await casino.settle(BETS)
+    await casino.settle([bet("other"), bet("homeless", player=STRANGER)])
+    (report,) = await casino.reconcile()
+    assert report.agreed
+    assert (report.batches_compared, report.players_compared, report.open_batches) == (2, 4, 0)
+    assert [stored.findings for stored in await casino.journal.latest_reconciliations(10)] == [()]
+
+
+async def test_every_lane_has_a_report_of_its_own(casino: Casino) -> None:
+    await casino.settle(BETS)
+    await casino.settle([bet("elsewhere")], lane=1)
+    reports = await casino.reconcile(lanes=2)
+    assert [(report.lane, report.batches_compared, report.agreed) for report in reports] == [(0, 1, True), (1, 1, True)]
+
+
+async def test_a_batch_on_its_way_is_no_difference(casino: Casino) -> None:
+    casino.prover.gate.clear()
+    await casino.start_batch(BETS)
+
+    async def proving() -> bool:
+        return bool(casino.prover.waiting)
+
+    await casino.soon(proving)
+    (report,) = await casino.reconcile()
+    assert (report.agreed, report.batches_compared, report.open_batches) == (True, 0, 1)
+    casino.prover.gate.set()
+
+
+TAMPERING: dict[str, tuple[FindingKind, Callable[[Casino], None]]] = {
+    "record gone": (FindingKind.NOT_ON_CHAIN, lambda casino: casino.ledger.records.clear()),
+    "record that nobody knows": (FindingKind.NOT_IN_JOURNAL, lambda casino: casino.ledger.take_number(LANE, 99)),
+    "transaction gone": (FindingKind.TRANSACTION_UNKNOWN, lambda casino: casino.ledger.movements.clear()),
+    "transaction failed": (FindingKind.TRANSACTION_DIFFERS, lambda casino: change_movement(casino, succeeded=False)),
+    "transaction in another slot": (FindingKind.TRANSACTION_DIFFERS, lambda casino: change_movement(casino, slot=5)),
+    "another root on chain": (FindingKind.ROOT_DIFFERS, lambda casino: change_record(casino, bets_root=5)),
+    "another root in the journal": (
+        FindingKind.ROOT_DIFFERS,
+        lambda casino: change_journal(casino, "UPDATE batches SET bets_root = ?", f"{5:064x}"),
+    ),
+    "a bet turned from loss to win": (
+        FindingKind.ROOT_DIFFERS,
+        lambda casino: change_journal(casino, "UPDATE bets SET outcome = 'heads' WHERE bet_id = 'bet-1'"),
+    ),
+    "more bets on chain": (FindingKind.COUNTS_DIFFER, lambda casino: change_record(casino, bet_count=7)),
+    "more players on chain": (FindingKind.COUNTS_DIFFER, lambda casino: change_record(casino, player_count=5)),
+    "another house delta on chain": (
+        FindingKind.HOUSE_DELTA_DIFFERS,
+        lambda casino: change_record(casino, house_delta=1),
+    ),
+    "a higher stake in the journal": (
+        FindingKind.HOUSE_DELTA_DIFFERS,
+        lambda casino: change_journal(casino, "UPDATE bets SET stake = stake + 1 WHERE bet_id = 'bet-1'"),
+    ),
+    "another movement of a player": (
+        FindingKind.BALANCE_DIFFERS,
+        lambda casino: change_movement(casino, net_by_player={PLAYERS[0]: 1}),
+    ),
+    "another movement of the house": (
+        FindingKind.BALANCE_DIFFERS,
+        lambda casino: change_movement(casino, house_delta=1),
+    ),
+    "a bet still claimed": (
+        FindingKind.JOURNAL_INCONSISTENT,
+        lambda casino: change_journal(casino, "UPDATE bets SET status = 'claimed' WHERE bet_id = 'bet-1'"),
+    ),
+    "a bet said to be refused after all": (
+        FindingKind.COUNTS_DIFFER,
+        lambda casino: change_journal(
+            casino, "UPDATE bets SET status = 'rejected', reason = 'uncovered' WHERE bet_id = 'bet-1'"
+        ),
+    ),
+    "no vault of a player": (
+        FindingKind.JOURNAL_INCONSISTENT,
+        lambda casino: casino.ledger.indices.clear(),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TAMPERING)
+async def test_each_difference_is_found_named_and_kept(casino: Casino, name: str) -> None:
+    kind, tamper = TAMPERING[name]
+    await casino.settle(BETS)
+    tamper(casino)
+    (report,) = await casino.reconcile()
+    assert kind in kinds(report)
+    assert not report.agreed
+    (stored,) = await casino.journal.latest_reconciliations(10)
+    assert stored == report
+
+
+async def test_a_batch_settled_on_chain_that_the_journal_calls_failed_is_found(casino: Casino) -> None:
+    casino.prover.script.fail("prove", ProofRejected("the proof does not verify"))
+    await casino.start_batch(BETS)
+
+    async def parked() -> bool:
+        return [batch.status for batch in await casino.batches()] == [BatchStatus.FAILED]
+
+    await casino.soon(parked)
+    (honest,) = await casino.reconcile()
+    assert (honest.agreed, honest.open_batches) == (True, 1)
+    casino.ledger.take_number(LANE, 1)
+    (report,) = await casino.reconcile()
+    assert kinds(report) == {FindingKind.SETTLED_UNRECORDED}
+
+
+async def test_a_settled_bet_in_an_unconfirmed_batch_is_found(casino: Casino) -> None:
+    casino.prover.gate.clear()
+    await casino.start_batch(BETS)
+
+    async def proving() -> bool:
+        return bool(casino.prover.waiting)
+
+    await casino.soon(proving)
+    change_journal(casino, "UPDATE bets SET status = 'settled' WHERE bet_id = 'bet-1'")
+    (report,) = await casino.reconcile()
+    assert kinds(report) == {FindingKind.JOURNAL_INCONSISTENT}
+    casino.prover.gate.set()
+
+
+async def test_every_kind_of_finding_has_a_test() -> None:
+    elsewhere = {FindingKind.SETTLED_UNRECORDED}
+    assert {kind for kind, _ in TAMPERING.values()} | elsewhere == set(FindingKind)
