@@ -1,4 +1,7 @@
-"""The composition root: settings → adapters. The only module that knows which adapter stands behind which port."""
+"""The composition root: settings → adapters behind ports. Workers and commands get theirs here.
+
+Beside it only `operations/` and `embedded/` know adapters: they set up what these need, and look at what they hold.
+"""
 
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -10,8 +13,8 @@ from journal.adapter import SqlJournal
 from ledger.adapter import SolanaLedger
 from ledger.keys import load_keypair
 from ledger.rpc import RpcClient
-from prover.groth16 import Groth16Prover
 from settings import InvalidSetting, Settings
+from settlement.ports import Prover
 from workflows.batcher import BatcherSettings
 
 PROGRAM_ID_REMEDY: Final = "it is the address that `python starter.py provision` prints"
@@ -49,8 +52,11 @@ async def open_ledger(settings: Settings) -> AsyncGenerator[SolanaLedger]:
         yield ledger
 
 
-async def load_prover(settings: Settings) -> Groth16Prover:
+async def load_prover(settings: Settings) -> Prover:
     """The prover with its keys in memory."""
+    # Imported here, so that only a process that proves loads what is under the GPL.
+    from prover.groth16 import Groth16Prover
+
     prover = Groth16Prover(settings.circuit_keys, threads=settings.proving_threads)
     await prover.load()
     return prover

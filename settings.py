@@ -91,7 +91,7 @@ class Settings(BaseSettings):
 
 def load_settings() -> Settings:
     """Settings from the environment, completed from `STACK_ENV`. Raises `InvalidSetting` naming every wrong variable."""
-    load_dotenv(STACK_ENV, override=False)
+    load_dotenv(STACK_ENV, override=False, interpolate=False)
     try:
         return Settings()
     except ValidationError as error:

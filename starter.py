@@ -29,8 +29,9 @@ from operations import views
 from operations.placing import place_all
 from operations.provisioning import provision, register_search_attributes
 from operations.reconciling import reconcile
+from operations.vaults import fund_vaults
 from settings import VAR, InvalidSetting, load_settings
-from settlement.bets import parse_bet
+from settlement.bets import check_player, parse_bet
 from settlement.errors import CroupierError, InvalidBet
 from settlement.intake import Answer
 from settlement.receipts import Receipt
@@ -91,6 +92,15 @@ def provision_command(
 ) -> None:
     """Set up what a worker needs, once: journal, keys, program, circuits, houses, search attributes. Safe to repeat."""
     _run(_provision(bankroll_lamports, faucet))
+
+
+@app.command()
+def open_vault(
+    players: Annotated[list[str], typer.Argument(help="Players' keys in base58.")],
+    lamports: Annotated[int, typer.Option(min=0, help="Top each up to this, from the authority's account.")] = 0,
+) -> None:
+    """Open vaults for players, without which their bets are rejected. Safe to repeat."""
+    _run(_open_vault(players, lamports))
 
 
 @app.command()
@@ -188,6 +198,15 @@ async def _provision(bankroll_lamports: int, faucet: bool) -> int:
     return 0
 
 
+async def _open_vault(players: list[str], lamports: int) -> int:
+    settings = load_settings()
+    for player in players:
+        check_player(player)
+    async with composition.open_journal(settings) as journal, composition.open_ledger(settings) as ledger:
+        await fund_vaults(settings, ledger, dict.fromkeys(players, lamports))
+        return await views.show_balances(console, players, settings.lanes, journal, ledger)
+
+
 async def _place(bets: Iterator[Any], door: Door) -> int:
     settings = load_settings()
     intake = TemporalIntake(await connect(), composition.batcher_settings(settings))
@@ -237,6 +256,8 @@ async def _status(subject: str | None, as_json: bool) -> int:
 
 async def _balances(players: list[str]) -> int:
     settings = load_settings()
+    for player in players:
+        check_player(player)
     async with composition.open_journal(settings) as journal, composition.open_ledger(settings) as ledger:
         return await views.show_balances(console, players, settings.lanes, journal, ledger)
 

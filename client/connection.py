@@ -5,10 +5,11 @@ import re
 import sys
 from typing import NoReturn
 
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfig
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from settings import InvalidSetting
 
@@ -28,11 +29,21 @@ async def connect() -> Client:
         raise InvalidSetting(f"Temporal's settings (TEMPORAL_…) cannot be used: {_one_line(error)}") from error
     address = options.setdefault("target_host", DEFAULT_ADDRESS)
     try:
-        return await Client.connect(**options, data_converter=pydantic_data_converter)
-    except (RPCError, RuntimeError, ValueError) as error:
+        client = await Client.connect(**options, data_converter=pydantic_data_converter)
+        await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=client.namespace))
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            raise TemporalUnreachable(
+                f"the Temporal server at {address} has no such namespace: create it or set TEMPORAL_NAMESPACE ({error})"
+            ) from error
+        raise TemporalUnreachable(
+            f"the Temporal server at {address} refuses: check TEMPORAL_… ({_one_line(error)})"
+        ) from error
+    except (RuntimeError, ValueError) as error:
         raise TemporalUnreachable(
             f"no Temporal server answers at {address}: start one (`make up`) or set TEMPORAL_ADDRESS ({_reason(error)})"
         ) from error
+    return client
 
 
 def _reason(error: Exception) -> str:

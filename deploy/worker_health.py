@@ -18,6 +18,7 @@ from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.service import RPCError
 
 from client.connection import TemporalUnreachable, connect
+from settings import InvalidSetting
 
 # A poll that finds no work is answered after a minute and asked again at once: two missed in a row mean a stuck worker.
 MAX_POLL_AGE = timedelta(seconds=150)
@@ -51,7 +52,7 @@ def complaint(queue: str, host: str) -> str | None:
     """What is wrong with the worker on `host` that should poll `queue`, in one line; None if nothing is."""
     try:
         polled_at = asyncio.run(latest_poll(queue, host))
-    except (TemporalUnreachable, RPCError) as error:
+    except (InvalidSetting, TemporalUnreachable, RPCError) as error:
         return f"task queue {queue}: {error}"
     if polled_at is None:
         return f"no worker on {host} polls task queue {queue}"

@@ -82,11 +82,18 @@ async def running_stack(
                 exits.push_async_callback(stop, child)
                 return child
 
+            # Neither a stack that was killed nor Temporal settings for another server may have a say here.
+            (var / STACK_ENV.name).unlink(missing_ok=True)
+            for name in [name for name in os.environ if name.startswith("TEMPORAL_")]:
+                del os.environ[name]
+            (var / "temporal.toml").touch()
+
             ports = {port: free_port(port) for port in (TEMPORAL_PORT, WEB_UI_PORT, RPC_PORT)}
             address, rpc_url = f"{HOST}:{ports[TEMPORAL_PORT]}", f"http://{HOST}:{ports[RPC_PORT]}"
             environment = {
                 **{name: value for name, value in defaults.items() if name not in os.environ},
                 "TEMPORAL_ADDRESS": address,
+                "TEMPORAL_CONFIG_FILE": str(var / "temporal.toml"),
                 "CROUPIER_RPC_URL": rpc_url,
                 "CROUPIER_JOURNAL_URL": f"sqlite:///{var / 'journal.db'}",
                 "CROUPIER_AUTHORITY_KEYPAIR": str(var / "keys" / "authority.json"),

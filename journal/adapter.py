@@ -44,7 +44,9 @@ class SqlJournal:
         """
         database = Database(url)
         if database.path and not database.path.exists():
-            raise JournalMisconfigured(f"journal {database.name}: there is no such file yet: apply the migrations")
+            raise JournalMisconfigured(
+                f"journal {database.name}: there is no such file yet: run `python starter.py provision`"
+            )
         try:
             await database.use_wal()
             async with database.read() as connection:
@@ -142,10 +144,10 @@ class SqlJournal:
         async with self._database.read() as connection:
             return await reading.players(connection, limit)
 
-    async def rejections(self, limit: int, lane: int | None = None) -> list[Rejection]:
-        """What was rejected last, newest first, in a batch or before it came into one. `limit` as in `recent_batches`."""
+    async def rejections(self, limit: int, bet_id: str | None = None) -> list[Rejection]:
+        """What was rejected last, newest first, in a batch or before it came into one; of one bet id, if given. `limit` as above."""
         async with self._database.read() as connection:
-            return await reading.recent_rejections(connection, limit, lane)
+            return await reading.recent_rejections(connection, limit, bet_id)
 
     async def latest_reconciliations(self, limit: int) -> list[ReconciliationReport]:
         """Reports with their findings, newest first. `limit` as in `recent_batches`."""

@@ -13,7 +13,7 @@ from sqlalchemy import exc
 from settlement.errors import CroupierError, JournalConflict, JournalMisconfigured, JournalUnavailable
 
 _RETRY: Final = "it is tried again by itself"
-_NOT_THE_SCHEMA: Final = "the journal's tables are not those of this program: apply its migrations"
+_NOT_THE_SCHEMA: Final = "the journal's tables are not those of this program: run `python starter.py provision`"
 _CORRUPT: Final = (
     "the journal's data is damaged or is no database: restore it from a backup, then reconcile it with the chain"
 )

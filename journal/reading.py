@@ -110,7 +110,7 @@ async def players_waiting(
     return [player for player in players if player in waiting]
 
 
-async def recent_rejections(connection: AsyncConnection, limit: int, lane: int | None) -> list[Rejection]:
+async def recent_rejections(connection: AsyncConnection, limit: int, bet_id: str | None) -> list[Rejection]:
     _check_limit(limit)
     at_the_door = select(rejections).order_by(rejections.c.at.desc(), rejections.c.rejection_id).limit(limit)
     in_batches = (
@@ -119,9 +119,9 @@ async def recent_rejections(connection: AsyncConnection, limit: int, lane: int |
         .order_by(bets.c.decided_at.desc(), bets.c.batch_id, bets.c.position)
         .limit(limit)
     )
-    if lane is not None:
-        at_the_door = at_the_door.where(rejections.c.lane == lane)
-        in_batches = in_batches.where(bets.c.lane == lane)
+    if bet_id is not None:
+        at_the_door = at_the_door.where(rejections.c.bet_id == bet_id)
+        in_batches = in_batches.where(bets.c.bet_id == bet_id)
     found = [rejection_of(row) for row in (await connection.execute(at_the_door)).mappings()]
     found += [rejected_bet_of(row) for row in (await connection.execute(in_batches)).mappings()]
     return sorted(found, key=lambda rejection: rejection.at, reverse=True)[:limit]

@@ -19,11 +19,11 @@ async def version(connection: AsyncConnection) -> str | None:
 def check(found: str | None, journal: str) -> None:
     """Raises `JournalMisconfigured` unless `found` is the version of this program."""
     if found is None:
-        raise JournalMisconfigured(f"journal {journal}: it has no tables yet: apply the migrations")
+        raise JournalMisconfigured(f"journal {journal}: it has no tables yet: run `python starter.py provision`")
     check_not_newer(found, journal)
     if found != SCHEMA_VERSION:
         raise JournalMisconfigured(
-            f"journal {journal}: its schema is version {found}, this program needs {SCHEMA_VERSION}: apply the migrations"
+            f"journal {journal}: its schema is version {found}, this program needs {SCHEMA_VERSION}: run `python starter.py provision`"
         )
 
 

@@ -26,6 +26,7 @@ from settlement.shapes import SHAPES, Shape
 from workflows.visibility import SEARCH_ATTRIBUTES
 
 PROGRAM_FILE: Final = Path(__file__).parent.parent / "program" / "settlement.so"
+SQLITE: Final = "sqlite:///"
 LAMPORTS_PER_SOL: Final = 1_000_000_000
 AUTHORITY_FLOOR_LAMPORTS: Final = 50 * LAMPORTS_PER_SOL
 """Below this a local ledger's faucet fills the authority up again; it pays fees, rent and deposits."""
@@ -52,6 +53,8 @@ async def provision(settings: Settings, *, bankroll_lamports: int, faucet: bool,
     `bankroll_lamports`: what each house is topped up to. Raises `CroupierError` with the remedy.
     """
     progress("journal", 0)
+    if settings.journal_url.startswith(SQLITE):
+        Path(settings.journal_url.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
     await upgrade(settings.journal_url)
     progress("journal", 1)
     await asyncio.to_thread(_make_keys, settings.circuit_keys, progress)

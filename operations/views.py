@@ -12,7 +12,7 @@ from journal.adapter import SqlJournal
 from ledger.adapter import SolanaLedger
 from operations.provisioning import Provisioned
 from settlement.batches import BatchSummary, BetStatus
-from settlement.bets import lane_of
+from settlement.bets import Rejection, lane_of
 from settlement.errors import CroupierError
 from settlement.intake import Answer, BetOutcome
 from settlement.receipts import Receipt, read_receipt, root_from
@@ -56,10 +56,10 @@ def answers_line(answers: Mapping[Answer, int]) -> str:
     return ", ".join(f"{count:,} {answer.value}" for answer, count in answers.items())
 
 
-def show_rejected(console: Console, outcome: BetOutcome) -> None:
+def show_rejected(console: Console, rejected: BetOutcome | Rejection) -> None:
     """A bet that was not taken in, and why."""
     console.print(
-        f"rejected {outcome.bet_id or '(no id)'}: {outcome.reason}: {outcome.detail}", markup=False, soft_wrap=True
+        f"rejected {rejected.bet_id or '(no id)'}: {rejected.reason}: {rejected.detail}", markup=False, soft_wrap=True
     )
 
 
@@ -139,9 +139,14 @@ async def show_bet(console: Console, bet_id: str, journal: SqlJournal, ledger: S
         return 0 if holds is not False else 1
     record = await journal.bet(bet_id)
     if record is None:
-        raise NotFound(
-            f"no bet or batch {bet_id} is in the journal: it may still be queued (`python starter.py status`), or was rejected"
-        )
+        rejections = await journal.rejections(SHOWN_REJECTIONS, bet_id)
+        if not rejections:
+            raise NotFound(
+                f"no bet or batch {bet_id} is in the journal: it may still be queued, see `python starter.py status`"
+            )
+        for rejection in rejections:
+            show_rejected(console, rejection)
+        return 0
     assert record.status is BetStatus.CLAIMED
     console.print(f"{bet_id}: in batch {record.batch_id}, not final yet", highlight=False)
     return 0

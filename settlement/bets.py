@@ -133,6 +133,14 @@ def parse_bet(payload: object) -> Bet:
         ) from None
 
 
+def check_player(key: str) -> None:
+    """Raises `InvalidBet` unless `key` is a player's key: 32 bytes in base58."""
+    try:
+        _player_key(key)
+    except ValueError as error:
+        raise InvalidBet(RejectionReason.MALFORMED, f"player {excerpt(key)} {error}", None) from None
+
+
 def excerpt(text: str) -> str:
     """`text` cut to `MAX_REJECTED_PAYLOAD_CHARS`, marked where it was cut. NUL, which SQL text cannot hold, is shown as U+FFFD."""
     text = text.replace("\0", "\N{REPLACEMENT CHARACTER}")

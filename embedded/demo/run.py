@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
-from solders.pubkey import Pubkey
 from temporalio.client import WorkflowHandle
 
 import composition
@@ -20,14 +19,12 @@ from embedded.demo.report import DemoBalance, DemoBatch, DemoReport
 from embedded.demo.scenario import POOR_PLAYERS_LAMPORTS, Door, Scenario, Sending, make_scenario
 from embedded.stack import BANKROLL_LAMPORTS, Stack
 from journal.adapter import SqlJournal
-from ledger import layout
 from ledger.adapter import SolanaLedger
-from ledger.keys import load_keypair, load_or_create_keypair
-from ledger.provisioning import Provisioner
-from ledger.rpc import RpcClient
+from ledger.keys import load_or_create_keypair
 from operations.placing import place_all
 from operations.provisioning import LAMPORTS_PER_SOL
 from operations.reconciling import reconcile
+from operations.vaults import fund_vaults
 from settlement.batches import BatchSummary, BetStatus
 from settlement.bets import Bet, RejectionReason, lane_of
 from settlement.errors import LaneSaturated
@@ -99,7 +96,12 @@ class _Demo:
     async def run(self) -> DemoReport:
         started_at = time.monotonic()
         deposit = min(MAX_DEPOSIT_LAMPORTS, BANKROLL_LAMPORTS // self._plan.players)
-        await self._fund(deposit)
+        # An interrupted demo's bets may still be on their way.
+        await self._wait_until_idle("settling what is left of an earlier run")
+        self._progress("vaults", 0)
+        wanted = {**dict.fromkeys(self._players, deposit), self._poor_player: POOR_PLAYERS_LAMPORTS}
+        await fund_vaults(self._stack.settings, self._ledger, wanted)
+        self._progress("vaults", 1)
         scenario = make_scenario(
             datetime.now(UTC).strftime("demo-%Y%m%dT%H%M%S"),
             self._plan.seed,
@@ -109,8 +111,6 @@ class _Demo:
             self._poor_player,
             self._stranger,
         )
-        # An interrupted demo's bets may still be on their way.
-        await self._wait_until_idle("settling what is left of an earlier run")
         before = await self._read()
         tracked = await self._place(scenario)
         records = await self._wait_until_final(scenario)
@@ -152,32 +152,6 @@ class _Demo:
             rpc_url=self._stack.rpc_url,
             seconds=round(time.monotonic() - started_at, 1),
         )
-
-    async def _fund(self, deposit_lamports: int) -> None:
-        """Opens vaults and tops them up."""
-        self._progress("vaults", 0)
-        settings, program = self._stack.settings, composition.program_id(self._stack.settings)
-        wanted = {**dict.fromkeys(self._players, deposit_lamports), self._poor_player: POOR_PLAYERS_LAMPORTS}
-        async with RpcClient(self._stack.rpc_url) as rpc:
-            chain = Provisioner(
-                rpc,
-                load_keypair(settings.authority_keypair),
-                priority_fee_micro_lamports=settings.priority_fee_micro_lamports,
-            )
-            for lane in range(self._lanes):
-                in_lane = [player for player in wanted if lane_of(player, self._lanes) == lane]
-                await chain.ensure_vaults(program, lane, in_lane)
-                vaults = await self._ledger.vaults(lane, in_lane)
-                self._progress("vaults", (lane + 0.5) / self._lanes)
-                await chain.transfer(
-                    {
-                        layout.vault_address(program, lane, Pubkey.from_string(player)): wanted[player]
-                        - vault.available
-                        for player, vault in vaults.items()
-                        if vault.available < wanted[player]
-                    }
-                )
-        self._progress("vaults", 1)
 
     async def _read(self) -> _Reading:
         statuses = [await self._intake.status(lane) for lane in range(self._lanes)]

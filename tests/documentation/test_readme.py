@@ -33,7 +33,7 @@ def test_the_table_names_no_setting_that_is_not_read() -> None:
 
 
 def test_every_command_that_is_shown_exists() -> None:
-    shown = set(re.findall(r"starter\.py ([a-z]+)", README))
+    shown = set(re.findall(r"starter\.py ([a-z][a-z-]*)", README))
     assert shown
     assert shown <= set(get_command(starter.app).commands)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownArgumentType]
 

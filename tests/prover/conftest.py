@@ -1,4 +1,4 @@
-"""Keys, a loaded prover and honest statements for the prover's tests. The keys are kept under `var/keys`, so they are made once."""
+"""Keys, a loaded prover and honest statements for the prover's tests. The keys are kept under `var/circuits`, so they are made once."""
 
 import hashlib
 import random
@@ -21,7 +21,7 @@ MAX_TEST_STAKE_LAMPORTS = 2**56
 
 @pytest.fixture(scope="session")
 def keys_dir() -> Path:
-    directory = Path(__file__).parents[2] / "var" / "keys"
+    directory = Path(__file__).parents[2] / "var" / "circuits"
     make_development_keys(directory)
     return directory
 

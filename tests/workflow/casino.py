@@ -188,12 +188,13 @@ class Casino:
         return rejections
 
     async def reconcile(self, lanes: int = 1) -> list[ReconciliationReport]:
-        return await self.client.execute_workflow(
+        handle = await self.client.start_workflow(
             Reconciliation.run,
             ReconciliationInput(lanes=lanes),
             id=names.RECONCILIATION_ID,
             task_queue=names.SETTLEMENT_QUEUE,
         )
+        return await self.result(handle)
 
     async def assert_settled_once(self, bets: Sequence[Bet], lane: int = LANE) -> None:
         """Every one of `bets`, and no other, has moved its lamports, once; journal and chain agree on it."""

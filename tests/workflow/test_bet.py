@@ -36,9 +36,10 @@ async def progress(casino: Casino, tracked: Bet) -> BetProgress:
 
 async def start_raw(casino: Casino, workflow_id: str, *arguments: Any) -> Receipt:
     """Runs a Bet workflow as any client may."""
-    return await casino.client.execute_workflow(
+    handle: WorkflowHandle[Any, Receipt] = await casino.client.start_workflow(
         names.BET_WORKFLOW, args=arguments, id=workflow_id, task_queue=names.SETTLEMENT_QUEUE, result_type=Receipt
     )
+    return await casino.result(handle)
 
 
 def assert_included(casino: Casino, receipt: Receipt) -> None:

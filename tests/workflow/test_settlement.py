@@ -73,11 +73,13 @@ async def test_a_settlement_whose_id_does_not_follow_from_its_bets_settles_nothi
     bets = some_bets(3)
     for claimed in (batch_id(LANE, bets[::-1]), batch_id(1, bets), "settlement-0-anything"):
         with pytest.raises(WorkflowFailureError) as failure:
-            await casino.client.execute_workflow(
-                Settlement.run,
-                SettlementInput(lane=LANE, bets=tuple(bets)),
-                id=claimed,
-                task_queue=names.SETTLEMENT_QUEUE,
+            await casino.result(
+                await casino.client.start_workflow(
+                    Settlement.run,
+                    SettlementInput(lane=LANE, bets=tuple(bets)),
+                    id=claimed,
+                    task_queue=names.SETTLEMENT_QUEUE,
+                )
             )
         assert batch_id(LANE, bets) in str(failure.value.cause)
     assert await casino.batches() == []
@@ -241,12 +243,13 @@ async def test_a_settlement_that_continued_as_new_while_submitted_goes_on_withou
         may_land=True,
     )
     casino.ledger.release()
-    result = await casino.client.execute_workflow(
+    again = await casino.client.start_workflow(
         Settlement.run,
         SettlementInput(lane=LANE, bets=tuple(bets), carried=carried),
         id=batch_id(LANE, bets),
         task_queue=names.SETTLEMENT_QUEUE,
     )
+    result = await casino.result(again)
     assert (result.status, result.settled, casino.ledger.signed) == (BatchStatus.CONFIRMED, 4, 1)
     assert await statuses(casino) == ALL_THE_WAY
     await casino.assert_settled_once(bets)
