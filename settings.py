@@ -13,7 +13,7 @@ from dotenv import load_dotenv
 from pydantic import AnyUrl, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from settlement.limits import MAX_LANE
+from settlement.limits import MAX_BATCHES_IN_FLIGHT, MAX_LANE, MAX_WINDOW_SECONDS
 from settlement.shapes import SHAPES
 
 PREFIX = "CROUPIER_"
@@ -57,7 +57,7 @@ class Settings(BaseSettings):
     circuit_keys: Annotated[Path, Field(description="directory of the proving keys")] = VAR / "circuits"
     lanes: Annotated[int, Field(ge=1, le=MAX_LANE + 1, description="number of lanes; the same for every client")] = 1
     window_seconds: Annotated[
-        float, Field(gt=0, le=3600, description="how old a batch's first bet may get before it is cut")
+        float, Field(gt=0, le=MAX_WINDOW_SECONDS, description="how old a batch's first bet may get before it is cut")
     ] = 5.0
     max_batch_bets: Annotated[int, Field(ge=1, le=SHAPES[-1].bets, description="bets that fill a batch")] = SHAPES[
         -1
@@ -65,7 +65,9 @@ class Settings(BaseSettings):
     max_batch_players: Annotated[
         int, Field(ge=1, le=SHAPES[-1].players, description="distinct players that fill a batch")
     ] = SHAPES[-1].players
-    max_batches_in_flight: Annotated[int, Field(ge=1, le=100, description="settlements a lane runs at once")] = 8
+    max_batches_in_flight: Annotated[
+        int, Field(ge=1, le=MAX_BATCHES_IN_FLIGHT, description="settlements a lane runs at once")
+    ] = 8
     priority_fee_micro_lamports: Annotated[
         int, Field(ge=0, le=10_000_000, description="price per compute unit, in millionths of a lamport")
     ] = 1_000

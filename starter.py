@@ -6,7 +6,6 @@ import signal
 import sys
 from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -33,7 +32,7 @@ from operations.vaults import fund_vaults
 from settings import VAR, InvalidSetting, load_settings
 from settlement.bets import check_player, parse_bet
 from settlement.errors import CroupierError, InvalidBet
-from settlement.intake import Answer
+from settlement.intake import Answer, Door
 from settlement.receipts import Receipt
 from workflows import names
 from workflows.batcher import Batcher
@@ -58,14 +57,6 @@ app = typer.Typer(
     ),
 )
 console = Console(width=None if sys.stdout.isatty() else REPORT_COLUMNS)
-
-
-class Door(StrEnum):
-    """How `place` sends bets."""
-
-    UPDATE = "update"
-    SIGNAL = "signal"
-    WORKFLOW = "workflow"
 
 
 @app.command()

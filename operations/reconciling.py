@@ -9,7 +9,7 @@ from workflows.reconciliation import Reconciliation, ReconciliationInput
 
 
 async def reconcile(client: Client, lanes: int) -> list[ReconciliationReport]:
-    """A report per lane, of a run that begins now."""
+    """A report per lane, of a run that begins now, or of one that is under way."""
     handle = await client.start_workflow(
         Reconciliation.run,
         ReconciliationInput(lanes=lanes),

@@ -20,6 +20,7 @@ from settlement.reconciliation import ReconciliationReport
 
 SHOWN_BATCHES: Final = 10
 SHOWN_REJECTIONS: Final = 10
+SHOWN_REPORTS: Final = 1
 SHOWN_PLAYERS: Final = 200
 """`balances` without arguments shows this many players; name others."""
 
@@ -91,6 +92,8 @@ async def show_lanes(console: Console, intake: TemporalIntake, lanes: int, journ
             batch.batch_id,
         )
     console.print(table)
+    for report in await journal.latest_reconciliations(SHOWN_REPORTS):
+        show_reconciliation(console, report)
     for rejection in await journal.rejections(SHOWN_REJECTIONS):
         console.print(
             f"rejected {rejection.bet_id or '(no id)'}: {rejection.reason}: {rejection.detail}",
@@ -110,6 +113,8 @@ async def show_batch(console: Console, batch: BatchSummary, journal: SqlJournal,
     )
     for step in batch.transitions:
         console.print(f"  {step.at:%Y-%m-%d %H:%M:%S.%f} {step.status} {step.detail}", markup=False, highlight=False)
+    for slot in await journal.slots(batch.batch_id):
+        console.print(f"  {slot.player} (vault {slot.vault_index}): {slot.net:+,} lamports", highlight=False)
     table = Table(title="Bets", title_justify="left")
     for column in ("bet", "player", "net in lamports", "status"):
         table.add_column(column)
@@ -198,8 +203,8 @@ def show_reconciliation(console: Console, report: ReconciliationReport) -> None:
     """A report with its findings."""
     verdict = "[green]agreed[/]" if report.agreed else f"[red]{len(report.findings)} differences[/]"
     console.print(
-        f"lane {report.lane}: {verdict}; {report.batches_compared} batches and {report.players_compared} players compared, "
-        f"{report.open_batches} batches not final"
+        f"{report.at:%Y-%m-%d %H:%M:%S} lane {report.lane}: {verdict}; {report.batches_compared} batches and "
+        f"{report.players_compared} players compared, {report.open_batches} batches not final"
     )
     for finding in report.findings:
         console.print(

@@ -138,15 +138,7 @@ def statement_for(lane: int, number: int, bets: Sequence[Bet], vault_indices: di
     players = sorted(nets, key=lambda player: vault_indices[player])
     position = {player: slot for slot, player in enumerate(players)}
     shape = smallest_shape(len(bets), len(players))
-    entries = tuple(
-        Entry(
-            stake=bet.stake,
-            guess=int(bet.guess == "heads"),
-            outcome=int(bet.outcome == "heads"),
-            slot=position[bet.player],
-        )
-        for bet in bets
-    )
+    entries = tuple(Entry.of(bet, position[bet.player]) for bet in bets)
     slots = tuple(PlayerSlot(player=p, vault_index=vault_indices[p], net=nets[p]) for p in players)
     digest = commitment.ids_digest([bet.digest for bet in bets])
     root = commitment.bets_root(entries, digest, shape)
@@ -237,7 +229,7 @@ class Verdict(_Frozen):
 
 
 class BatchSummary(_Frozen):
-    """A batch as the journal holds it now. Bets are read apart. `root`…`landing` are None until they exist."""
+    """A batch as the journal holds it now. Bets are read apart. `circuit_id`…`landing` are None until they exist."""
 
     batch_id: str
     lane: int

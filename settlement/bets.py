@@ -95,7 +95,7 @@ class Bet(BaseModel):
 
 
 class Rejection(BaseModel):
-    """A bet, or something sent as one, that will not be settled, and why. `bet_id` and `player` where they could be read."""
+    """A bet, or something sent as one, that will not be settled, and why. `bet_id` where one could be read."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -6,10 +6,11 @@ Every value is an element of BN254's scalar field. The circuit is `prover/circui
 
 import hashlib
 from collections.abc import Sequence
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
+from settlement.bets import Bet
 from settlement.poseidon import FIELD_MODULUS, MAX_INPUTS, poseidon
 from settlement.shapes import Shape
 
@@ -54,6 +55,11 @@ class Entry(BaseModel):
     guess: int
     outcome: int
     slot: int
+
+    @classmethod
+    def of(cls, bet: Bet, slot: int) -> Self:
+        """`bet` of the player at `slot`."""
+        return cls(stake=bet.stake, guess=int(bet.guess == "heads"), outcome=int(bet.outcome == "heads"), slot=slot)
 
     @property
     def pack(self) -> int:

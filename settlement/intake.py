@@ -7,6 +7,14 @@ from pydantic import BaseModel, ConfigDict
 from settlement.bets import RejectionReason
 
 
+class Door(StrEnum):
+    """How a bet is sent. *Update*: many at once, each answered; *signal*: no answer; *workflow*: one of its own, with a receipt."""
+
+    UPDATE = "update"
+    SIGNAL = "signal"
+    WORKFLOW = "workflow"
+
+
 class Answer(StrEnum):
     """*Accepted*: durable, and settled or rejected with a reason in time. *Duplicate*: the same bet was accepted before."""
 

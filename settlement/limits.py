@@ -20,5 +20,11 @@ MAX_BETS_PER_UPDATE: Final = 100
 MAX_LANE: Final = 2**16 - 1
 """Lanes are numbered by an unsigned 16-bit integer on chain."""
 
+MAX_WINDOW_SECONDS: Final = 3_600
+"""How long a lane may let a bet wait for others."""
+
+MAX_BATCHES_IN_FLIGHT: Final = 100
+"""Batches of one lane that are settled at once; far below what Temporal lets one workflow have open."""
+
 MAX_REJECTED_PAYLOAD_CHARS: Final = 1_000
 """How much of a rejected payload is kept for a person to read; the rest is cut off, and said to be."""

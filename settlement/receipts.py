@@ -86,9 +86,7 @@ def root_from(bet: Bet, inclusion: Inclusion) -> int:
     """
     _check_form(inclusion)
     element = inclusion.position // PACKS_PER_ELEMENT
-    pack = commitment.Entry(
-        stake=bet.stake, guess=int(bet.guess == "heads"), outcome=int(bet.outcome == "heads"), slot=inclusion.slot
-    ).pack
+    pack = commitment.Entry.of(bet, inclusion.slot).pack
     if inclusion.packs[inclusion.position % PACKS_PER_ELEMENT] != pack:
         raise ValueError("the bet is not what the inclusion's packs hold at its position")
     value = sum(part << commitment.PACK_BITS * i for i, part in enumerate(inclusion.packs))

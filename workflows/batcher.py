@@ -1,7 +1,7 @@
 """A lane's queue: takes bets through three doors, removes duplicates, and cuts batches by size, players, money and age.
 
-One state object holds everything and is carried whole through continue-as-new. Handlers only append to it and never raise; the
-main loop alone takes from it.
+One state object holds everything and is carried whole through continue-as-new. Handlers add to it and never raise; the main loop
+alone takes bets from it.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ with workflow.unsafe.imports_passed_through():
     from settlement.errors import InvalidBet, LaneSaturated
     from settlement.intake import Answer, BetOutcome
     from settlement.lifecycle import BatchStatus
-    from settlement.limits import MAX_BETS_PER_UPDATE, MAX_LANE
+    from settlement.limits import MAX_BATCHES_IN_FLIGHT, MAX_BETS_PER_UPDATE, MAX_LANE, MAX_WINDOW_SECONDS
     from settlement.netting import prefix_that_fits
     from settlement.shapes import SHAPES
     from workflows import mending, names, policies, visibility
@@ -39,10 +39,6 @@ MAX_QUEUED_BETS: Final = 1_000
 
 MAX_RECENT_BETS: Final = 2_000
 """Bets in batches whose ids the lane still knows; older duplicates are found by the journal."""
-
-MAX_WINDOW_SECONDS: Final = 3_600
-MAX_IN_FLIGHT: Final = 100
-"""Batches of one lane that are settled at once; far below what Temporal lets one workflow have open."""
 
 MAX_ANSWERED_DETAIL_CHARS: Final = 200
 """Of a rejection's detail in an update's answer; the journal has more. Ten updates' answers fit one completed workflow task (4 MB)."""
@@ -70,7 +66,7 @@ class BatcherSettings(BaseModel):
     window_seconds: Annotated[float, Field(gt=0, le=MAX_WINDOW_SECONDS)] = 5.0
     max_bets: Annotated[int, Field(ge=1, le=SHAPES[-1].bets)] = SHAPES[-1].bets
     max_players: Annotated[int, Field(ge=1, le=SHAPES[-1].players)] = SHAPES[-1].players
-    max_in_flight: Annotated[int, Field(ge=1, le=MAX_IN_FLIGHT)] = 8
+    max_in_flight: Annotated[int, Field(ge=1, le=MAX_BATCHES_IN_FLIGHT)] = 8
     continue_as_new_after_events: int | None = None
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,18 +16,19 @@ from temporalio.client import WorkflowHandle
 import composition
 from client.intake import TemporalIntake
 from embedded.demo.report import DemoBalance, DemoBatch, DemoReport
-from embedded.demo.scenario import POOR_PLAYERS_LAMPORTS, Door, Scenario, Sending, make_scenario
+from embedded.demo.scenario import POOR_PLAYERS_LAMPORTS, Scenario, Sending, make_scenario
 from embedded.stack import BANKROLL_LAMPORTS, Stack
 from journal.adapter import SqlJournal
 from ledger.adapter import SolanaLedger
 from ledger.keys import load_or_create_keypair
 from operations.placing import place_all
-from operations.provisioning import LAMPORTS_PER_SOL
+from operations.provisioning import LAMPORTS_PER_SOL, Progress
 from operations.reconciling import reconcile
 from operations.vaults import fund_vaults
 from settlement.batches import BatchSummary, BetStatus
 from settlement.bets import Bet, RejectionReason, lane_of
 from settlement.errors import LaneSaturated
+from settlement.intake import Door
 from settlement.lifecycle import BatchStatus
 from settlement.receipts import Receipt, root_from
 
@@ -40,8 +41,6 @@ RECEIPT_SECONDS: Final = 60.0
 
 POLL_SECONDS: Final = 0.5
 HOUSE: Final = "house"
-
-Progress = Callable[[str, float], None]
 
 
 class DemoPlan(BaseModel):

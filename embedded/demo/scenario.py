@@ -7,10 +7,10 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, Final
 
 from settlement.bets import Bet, RejectionReason
+from settlement.intake import Door
 from settlement.limits import MAX_BET_ID_CHARS
 
 MIN_BETS: Final = 20
@@ -27,14 +27,6 @@ MAX_TRACKED: Final = 40
 
 RESENT_SHARE: Final = 0.06
 RESENT_AGAIN_SHARE: Final = 0.3
-
-
-class Door(StrEnum):
-    """How a bet is sent."""
-
-    UPDATE = "update"
-    SIGNAL = "signal"
-    WORKFLOW = "workflow"
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,11 @@ LEGAL = {
     (PROVED, SUBMITTED),
     (SUBMITTED, CONFIRMED),
     # Settled by a rival run of the same batch.
+    (PENDING, CONFIRMED),
     (PROVING, CONFIRMED),
     (PROVED, CONFIRMED),
+    # Claimed again, for the answer was lost.
+    (PROVING, PENDING),
     # Refused by the chain.
     (PROVED, PENDING),
     (SUBMITTED, PENDING),

@@ -136,7 +136,7 @@ async def test_a_damaged_sqlite_file_is_named_with_the_way_out(sqlite_url: str, 
 async def test_tables_that_went_missing_are_misconfiguration(own_url: str) -> None:
     async with SqlJournal.open(own_url) as journal:
         await run(own_url, "DROP TABLE attempts")
-        with pytest.raises(JournalMisconfigured, match="apply its migrations"):
+        with pytest.raises(JournalMisconfigured, match=r"starter\.py provision"):
             await journal.attempts("settlement-0-none")
 
 

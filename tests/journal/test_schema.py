@@ -109,16 +109,16 @@ async def test_what_is_append_only_can_be_neither_changed_nor_removed(
 
 
 class TestOpening:
-    async def test_without_a_journal_says_to_migrate(self, postgres: PostgresServer, tmp_path: Path) -> None:
+    async def test_without_a_journal_says_to_provision(self, postgres: PostgresServer, tmp_path: Path) -> None:
         empty = tmp_path / "empty.db"
         empty.touch()
         for url in (f"sqlite:///{tmp_path / 'none.db'}", f"sqlite:///{empty}", await postgres.new_database()):
-            with pytest.raises(JournalMisconfigured, match="apply the migrations"):
+            with pytest.raises(JournalMisconfigured, match=r"starter\.py provision"):
                 async with SqlJournal.open(url):
                     pass
         assert not (tmp_path / "none.db").exists()
 
-    @pytest.mark.parametrize(("version", "remedy"), [("9999", "update the program"), ("0000", "apply the migrations")])
+    @pytest.mark.parametrize(("version", "remedy"), [("9999", "update the program"), ("0000", "starter.py provision")])
     async def test_another_schema_version_is_refused(self, own_url: str, version: str, remedy: str) -> None:
         await run(own_url, f"UPDATE alembic_version SET version_num = '{version}'")
         with pytest.raises(JournalMisconfigured, match=f"version {version}, .*{remedy}"):

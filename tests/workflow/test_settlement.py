@@ -189,6 +189,8 @@ async def test_a_settled_batch_started_again_pays_nothing_and_ends_confirmed(cas
 
 
 async def test_a_terminated_settlement_started_again_does_not_pay_twice(casino: Casino) -> None:
+    # It is told when a batch is done; otherwise the settlement would try to tell it for a while.
+    await casino.open_lane()
     casino.ledger.fates.append(Fate.WAITS)
     bets = some_bets(4)
     handle = await casino.start_batch(bets)
@@ -206,6 +208,8 @@ async def test_a_terminated_settlement_started_again_does_not_pay_twice(casino: 
 
 
 async def test_batches_settled_in_any_order_come_to_the_same_balances(casino: Casino) -> None:
+    # It is told when a batch is done; otherwise the settlement would try to tell it for a while.
+    await casino.open_lane()
     first, second = some_bets(4, "first"), some_bets(4, "second")
     casino.ledger.fates.append(Fate.WAITS)
     slow = await casino.start_batch(first)
@@ -221,6 +225,8 @@ async def test_batches_settled_in_any_order_come_to_the_same_balances(casino: Ca
 
 
 async def test_a_settlement_that_continued_as_new_while_submitted_goes_on_without_signing_again(casino: Casino) -> None:
+    # It is told when a batch is done; otherwise the settlement would try to tell it for a while.
+    await casino.open_lane()
     casino.ledger.fates.append(Fate.WAITS)
     bets = some_bets(4)
     handle = await casino.start_batch(bets)
