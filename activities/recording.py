@@ -49,7 +49,7 @@ class Recording:
         with application_errors():
             batch = await self._journal.batch(request.batch_id)
             latest = batch.transitions[-1] if batch else None
-            if latest is not None and latest.status is request.status:
+            if batch is not None and latest is not None and batch.status is request.status:
                 return latest.sequence
             sequence = max(request.sequence, latest.sequence + 1 if latest else 0)
             await self._journal.record_transition(

@@ -168,7 +168,7 @@ rejections = Table(
     Column("payload", ForeignText, nullable=False),
     Column("at", UtcTime, nullable=False),
     Index(None, "at"),
-    Index(None, "lane", "at"),
+    Index(None, "bet_id", "at"),
 )
 """What never became a bet of a batch."""
 

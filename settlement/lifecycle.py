@@ -20,7 +20,7 @@ class BatchStatus(StrEnum):
 
 
 LEGAL_TRANSITIONS: Final[dict[BatchStatus, frozenset[BatchStatus]]] = {
-    # Confirmed is in reach from everywhere: another run of the same batch may have settled it already.
+    # Confirmed is in reach from here on: another run of the same batch may have settled it already.
     BatchStatus.PENDING: frozenset({BatchStatus.PROVING, BatchStatus.CONFIRMED, BatchStatus.FAILED}),
     # Back to Pending: the claim is repeated because its answer was lost, the chain refused a bet, or the number was taken.
     BatchStatus.PROVING: frozenset(

@@ -96,7 +96,7 @@ def upgrade() -> None:
         sa.Column("at", moment, nullable=False),
     )
     op.create_index("ix_rejections_at", "rejections", ["at"])
-    op.create_index("ix_rejections_lane_at", "rejections", ["lane", "at"])
+    op.create_index("ix_rejections_bet_id_at", "rejections", ["bet_id", "at"])
     op.create_table(
         "reconciliations",
         sa.Column("run_id", sa.Text, primary_key=True),
