@@ -156,6 +156,8 @@ class Batcher:
             if self._may_continue_as_new():
                 # All handlers are synchronous, so none is unfinished here; nothing may be awaited before the next line.
                 workflow.continue_as_new(BatcherInput(lane=self._lane, settings=self._settings, state=self._state))
+        # It never returns: whatever has ended it must fail the workflow's task, and not end the lane.
+        await writing
 
     # The three doors.
 

@@ -3,14 +3,15 @@
 from temporalio import workflow
 from temporalio.common import RawValue
 
-from settlement.receipts import Receipt
-from settlement.reconciliation import ReconciliationReport
-from workflows import names
-from workflows.batcher import Batcher, BatcherInput
-from workflows.bet import BetWorkflow
-from workflows.payloads import NOTHING
-from workflows.reconciliation import Reconciliation, ReconciliationInput
-from workflows.settlement import Settlement, SettlementInput, SettlementResult
+with workflow.unsafe.imports_passed_through():
+    from settlement.receipts import Receipt
+    from settlement.reconciliation import ReconciliationReport
+    from workflows import names
+    from workflows.batcher import Batcher, BatcherInput
+    from workflows.bet import BetWorkflow
+    from workflows.payloads import NOTHING
+    from workflows.reconciliation import Reconciliation, ReconciliationInput
+    from workflows.settlement import Settlement, SettlementInput, SettlementResult
 
 
 @workflow.defn(name="Batcher")

@@ -65,6 +65,7 @@ async def batcher_continued_as_new(casino: Casino) -> list[WorkflowHistory]:
 
 async def settlement_retried(casino: Casino) -> list[WorkflowHistory]:
     """Activities that failed and were tried again, an attempt that expired, a tracked bet that is told."""
+    await casino.open_lane()
     casino.ledger.script.fail("house", LedgerUnavailable("no answer"))
     casino.ledger.script.fail("sign", *[LedgerUnavailable("no answer")] * 2)
     casino.ledger.fates.append(Fate.EXPIRES)
@@ -75,6 +76,7 @@ async def settlement_retried(casino: Casino) -> list[WorkflowHistory]:
 
 async def settlement_ejected(casino: Casino) -> list[WorkflowHistory]:
     """A bet without a vault, a loss refused while it was proven, and a second proof of the rest."""
+    await casino.open_lane()
     casino.prover.gate.clear()
     handle = await casino.start_batch([bet("homeless", player=STRANGER), bet("doomed", player=3), *some_bets(2)])
 
@@ -90,6 +92,7 @@ async def settlement_ejected(casino: Casino) -> list[WorkflowHistory]:
 
 async def settlement_parked(casino: Casino) -> list[WorkflowHistory]:
     """Parked, retried by itself, parked again with an attempt that may land, and woken by a person."""
+    await casino.open_lane()
     casino.ledger.script.fail("sign", HouseUncovered("send it SOL"))
     casino.ledger.script.fail("judge", ProofRejected("nobody foresaw this"))
     bets = some_bets(2)
@@ -107,6 +110,7 @@ async def settlement_parked(casino: Casino) -> list[WorkflowHistory]:
 
 async def settlement_of_nothing(casino: Casino) -> list[WorkflowHistory]:
     """A batch of duplicates, and a number that the chain has given away."""
+    await casino.open_lane()
     casino.ledger.take_number(LANE, 1)
     bets = some_bets(2)
     first = await casino.start_batch(bets)

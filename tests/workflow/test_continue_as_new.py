@@ -10,11 +10,16 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from settlement.bets import Rejection, RejectionReason
 from settlement.errors import LaneSaturated
 from settlement.intake import Answer
-from settlement.limits import MAX_BET_ID_CHARS, MAX_BETS_PER_UPDATE, MAX_REJECTED_PAYLOAD_CHARS, MAX_STAKE_LAMPORTS
+from settlement.limits import (
+    MAX_BATCHES_IN_FLIGHT,
+    MAX_BET_ID_CHARS,
+    MAX_BETS_PER_UPDATE,
+    MAX_REJECTED_PAYLOAD_CHARS,
+    MAX_STAKE_LAMPORTS,
+)
 from tests.workflow.casino import LANE, PLAYERS, Casino, bet, some_bets
 from workflows.batcher import (
     MAX_CARRIED_REJECTIONS,
-    MAX_IN_FLIGHT,
     MAX_QUEUED_BETS,
     MAX_RECENT_BETS,
     Batcher,
@@ -185,7 +190,7 @@ def test_a_lane_that_holds_all_that_it_may_fits_one_payload() -> None:
             f"{n:0{MAX_BET_ID_CHARS}}": KnownBet(digest="f" * 32, batch_id=batch)
             for n in range(MAX_RECENT_BETS + queue_length)
         },
-        in_flight={f"{batch}{n}": 64 for n in range(MAX_IN_FLIGHT)},
+        in_flight={f"{batch}{n}": 64 for n in range(MAX_BATCHES_IN_FLIGHT)},
         rejections=[worst] * MAX_CARRIED_REJECTIONS,
     )
     carried = BatcherInput(lane=LANE, settings=BatcherSettings(), state=state)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from settlement.batches import batch_id
+from settlement.batches import Statement, batch_id
 from settlement.errors import (
     CroupierError,
     HouseUncovered,
@@ -45,13 +45,28 @@ async def test_a_house_that_cannot_pay_parks_the_batch_until_it_is_topped_up(cas
     await casino.assert_settled_once(WINS)
 
 
+async def test_a_house_emptied_before_the_attempt_landed_parks_the_batch_until_it_is_topped_up(casino: Casino) -> None:
+    def empty(_: Statement) -> None:
+        casino.ledger.on_broadcast = None
+        casino.ledger.fund_house(LANE, 0)
+
+    casino.ledger.on_broadcast = empty
+    handle = await casino.start_batch(WINS)
+    assert (await parked(casino)).startswith("HouseUncovered")
+    casino.ledger.fund_house(LANE, HOUSE_BALANCE)
+    await casino.result(handle)
+    assert (await statuses(casino))[:6] == [*ALL_THE_WAY[:4], BatchStatus.FAILED, BatchStatus.PENDING]
+    assert casino.ledger.payments == 1
+    await casino.assert_settled_once(WINS)
+
+
 @pytest.mark.parametrize(
     ("port", "method", "error"),
     [
         ("ledger", "house", LedgerMisconfigured("lane 0 has no house")),
         ("ledger", "sign", LedgerMisconfigured("the authority cannot pay")),
         ("ledger", "sign", HouseUncovered("send it SOL")),
-        ("ledger", "judge", HouseUncovered("send it SOL")),
+        ("ledger", "judge", LedgerMisconfigured("the program is gone")),
         ("prover", "prove", ProvingKeyMissing("no key for 16x8")),
     ],
 )
@@ -114,7 +129,7 @@ async def test_what_nobody_foresaw_parks_the_batch_until_retry(
 async def test_a_parked_batch_whose_attempt_may_still_land_is_judged_and_not_signed_again(casino: Casino) -> None:
     casino.ledger.fates.append(Fate.WAITS)
     bets = some_bets(4)
-    casino.ledger.script.fail("judge", SettlementRefused("the node contradicts itself"))
+    casino.ledger.script.fail("judge", JournalConflict("the journal contradicts itself"))
     handle = await casino.start_batch(bets)
     await parked(casino)
     casino.ledger.release()

@@ -1,0 +1,260 @@
+"""A try of an activity that stalled, or whose answer was lost, can neither undo nor repeat what was done since."""
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import pytest
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
+
+from activities.claiming import Claiming, ClaimOutcome, ClaimRequest
+from activities.recording import Recording, StatusRequest
+from activities.submitting import ConfirmRequest, SignRequest, SubmitRequest, Submitting
+from journal.adapter import SqlJournal
+from journal.migrate import upgrade
+from settlement.batches import BatchSummary, BetRecord, BetStatus, SignedAttempt, Standing, Statement, batch_id
+from settlement.bets import RejectionReason
+from settlement.lifecycle import BatchStatus
+from tests.workflow.casino import LANE, PLAYERS, bet
+from tests.workflow.fakes import FakeLedger, FakeProver, Fate
+from tests.workflow.stalled import Stalled
+
+BETS: Final = (bet("first", player=0, stake=100), bet("second", player=1, stake=70))
+BATCH: Final = batch_id(LANE, BETS)
+HEARTBEAT: Final = timedelta(seconds=10)
+
+T = TypeVar("T")
+
+
+async def run(activity: Callable[..., Awaitable[T]], request: Any) -> T:
+    """Runs one try of an activity."""
+    environment = ActivityEnvironment()
+    environment.info = dataclasses.replace(environment.info, heartbeat_timeout=HEARTBEAT)
+    return await environment.run(activity, request)
+
+
+class Bank:
+    """One batch's journal and chain, and the activities between them."""
+
+    def __init__(self, journal: SqlJournal) -> None:
+        self.journal = journal
+        self.ledger = FakeLedger()
+        self._prover = FakeProver()
+        self._claiming = Claiming(journal, self.ledger)
+        self._recording = Recording(journal)
+        self._submitting = Submitting(journal, self.ledger)
+        self.ledger.fund_house(LANE)
+        for player in PLAYERS[:2]:
+            self.ledger.fund_vault(LANE, player)
+
+    async def claim(self) -> ClaimOutcome:
+        request = ClaimRequest(batch_id=BATCH, lane=LANE, bets=BETS, pending_detail="again", taken=None)
+        return await run(self._claiming.claim_batch, request)
+
+    async def claimed(self) -> tuple[Statement, int]:
+        """The statement of a claim that settles something, and the number of the transition that follows."""
+        outcome = await self.claim()
+        assert outcome.statement is not None
+        return outcome.statement, outcome.sequence + 1
+
+    async def sign(self, statement: Statement, proved_sequence: int, attempt: int = 0) -> SignedAttempt:
+        request = SignRequest(
+            batch_id=BATCH,
+            statement=statement,
+            proof=await self._prover.prove(statement),
+            attempt=attempt,
+            proved_sequence=proved_sequence,
+        )
+        return await run(self._submitting.sign_settlement, request)
+
+    async def settle(self) -> None:
+        """Takes the batch all the way."""
+        statement, proved = await self.claimed()
+        attempt = await self.sign(statement, proved)
+        submit = SubmitRequest(batch_id=BATCH, attempt=attempt, submitted_sequence=proved + 1)
+        await run(self._submitting.submit_settlement, submit)
+        confirm = ConfirmRequest(batch_id=BATCH, statement=statement, confirmed_sequence=proved + 2)
+        verdict = await run(self._submitting.confirm_settlement, confirm)
+        assert verdict.standing is Standing.SETTLED
+
+    async def record_status(self, sequence: int, status: BatchStatus) -> int:
+        request = StatusRequest(batch_id=BATCH, sequence=sequence, status=status, detail="why", alert=False)
+        return await run(self._recording.record_status, request)
+
+    async def held(self) -> tuple[BatchSummary | None, list[BetRecord], list[SignedAttempt], int]:
+        """All that the journal holds of the batch, and how many rejections."""
+        journal = self.journal
+        return (
+            await journal.batch(BATCH),
+            await journal.bets_of(BATCH),
+            await journal.attempts(BATCH),
+            len(await journal.rejections(100)),
+        )
+
+    async def bet_statuses(self) -> list[BetStatus]:
+        return [record.status for record in await self.journal.bets_of(BATCH)]
+
+    async def statuses(self) -> list[BatchStatus]:
+        batch = await self.journal.batch(BATCH)
+        assert batch is not None
+        assert [step.sequence for step in batch.transitions] == list(range(len(batch.transitions)))
+        return [step.status for step in batch.transitions]
+
+
+@pytest.fixture
+async def bank(tmp_path: Path) -> AsyncGenerator[Bank, None]:
+    url = f"sqlite:///{tmp_path / 'journal.db'}"
+    await upgrade(url)
+    async with SqlJournal.open(url) as journal:
+        yield Bank(journal)
+
+
+async def failure(of: Awaitable[object]) -> tuple[str | None, bool]:
+    """The domain error that an activity fails with, and whether Temporal may try it again."""
+    with pytest.raises(ApplicationError) as raised:
+        await of
+    return raised.value.type, not raised.value.non_retryable
+
+
+async def test_a_stalled_claim_that_saw_an_empty_vault_cannot_eject_after_another_try_went_on(
+    bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bank.ledger.fund_vault(LANE, PLAYERS[0], 0)
+    stalled = Stalled(monkeypatch, bank.ledger, "judge")
+    first_try = asyncio.create_task(bank.claim())
+    await stalled.reached()
+    bank.ledger.fund_vault(LANE, PLAYERS[0])
+    statement, _ = await bank.claimed()
+    assert len(statement.entries) == 2
+    before = await bank.held()
+
+    stalled.resume()
+    assert await failure(first_try) == ("JournalConflict", False)
+    assert await bank.held() == before
+    assert await bank.bet_statuses() == [BetStatus.CLAIMED] * 2
+    assert await bank.statuses() == [BatchStatus.PENDING, BatchStatus.PROVING]
+
+
+async def test_a_stalled_claim_that_saw_no_vault_cannot_eject_after_another_try_went_on(
+    bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = bank.ledger.indices.pop((LANE, PLAYERS[1]))
+    stalled = Stalled(monkeypatch, bank.ledger, "vaults")
+    first_try = asyncio.create_task(bank.claim())
+    await stalled.reached()
+    bank.ledger.indices[LANE, PLAYERS[1]] = index
+    statement, proved = await bank.claimed()
+    await bank.record_status(proved, BatchStatus.FAILED)
+    before = await bank.held()
+
+    stalled.resume()
+    assert await failure(first_try) == ("JournalConflict", False)
+    assert await bank.held() == before
+    assert len(statement.entries) == 2
+
+
+async def test_a_stalled_signature_is_not_kept_once_a_bet_of_its_statement_was_ejected(
+    bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, proved = await bank.claimed()
+    stalled = Stalled(monkeypatch, bank.ledger, "sign")
+    signing = asyncio.create_task(bank.sign(old, proved))
+    await stalled.reached()
+    bank.ledger.fund_vault(LANE, PLAYERS[0], 0)
+    new, proved_again = await bank.claimed()
+    assert await bank.bet_statuses() == [BetStatus.REJECTED, BetStatus.CLAIMED]
+    before = await bank.held()
+
+    stalled.resume()
+    assert await failure(signing) == ("JournalConflict", False)
+    assert await bank.held() == before
+    attempt = await bank.sign(new, proved_again)
+    assert (attempt.attempt, attempt.bets_root) == (0, new.bets_root)
+    assert await bank.journal.attempts(BATCH) == [attempt]
+
+
+async def test_a_statement_with_an_ejected_bet_is_neither_kept_nor_signed(bank: Bank) -> None:
+    old, _ = await bank.claimed()
+    bank.ledger.fund_vault(LANE, PLAYERS[0], 0)
+    _, proved = await bank.claimed()
+    signed = bank.ledger.signed
+    assert await failure(bank.sign(old, proved)) == ("JournalConflict", False)
+    assert bank.ledger.signed == signed
+    assert await bank.journal.attempts(BATCH) == []
+    batch = await bank.journal.batch(BATCH)
+    assert batch is not None
+    assert batch.bets_root is None
+
+
+async def test_an_attempt_whose_answer_was_lost_is_answered_again_for_the_same_statement(bank: Bank) -> None:
+    statement, proved = await bank.claimed()
+    first = await bank.sign(statement, proved)
+    assert await bank.sign(statement, proved) == first
+    assert bank.ledger.signed == 1
+
+
+async def test_an_attempt_for_another_root_is_not_taken_for_an_answer_that_was_lost(bank: Bank) -> None:
+    bank.ledger.fates.append(Fate.EXPIRES)
+    old, proved = await bank.claimed()
+    lost = await bank.sign(old, proved)
+    bank.ledger.fund_vault(LANE, PLAYERS[0], 0)
+    new, proved_again = await bank.claimed()
+    assert new.bets_root != old.bets_root
+
+    # The workflow never heard of the lost attempt, and asks for its first.
+    attempt = await bank.sign(new, proved_again, attempt=0)
+    assert (attempt.attempt, attempt.bets_root) == (1, new.bets_root)
+    assert await bank.journal.attempts(BATCH) == [lost, attempt]
+
+
+async def test_a_vault_that_a_batch_was_signed_with_is_waited_for_and_its_bets_are_not_ejected(bank: Bank) -> None:
+    statement, proved = await bank.claimed()
+    await bank.sign(statement, proved)
+    index = bank.ledger.indices.pop((LANE, PLAYERS[1]))
+    assert await failure(bank.claim()) == ("LedgerUnavailable", True)
+    assert await bank.bet_statuses() == [BetStatus.CLAIMED] * 2
+    assert await bank.journal.rejections(10) == []
+
+    bank.ledger.indices[LANE, PLAYERS[1]] = index
+    assert await bank.claimed() == (statement, 5)
+
+
+async def test_a_vault_that_no_attempt_was_signed_with_is_not_waited_for(bank: Bank) -> None:
+    del bank.ledger.indices[LANE, PLAYERS[1]]
+    outcome = await bank.claim()
+    assert [refused.reason for refused in outcome.refused] == [RejectionReason.NO_VAULT]
+    assert outcome.settling == 1
+
+
+async def test_a_status_is_recorded_after_all_that_the_journal_has_and_only_once(bank: Bank) -> None:
+    await bank.claimed()
+    # The claim's answer was lost, so the workflow counts from where it was before.
+    assert await bank.record_status(0, BatchStatus.FAILED) == 2
+    before = await bank.held()
+    for sequence in (0, 1, 2, 3):
+        assert await bank.record_status(sequence, BatchStatus.FAILED) == 2
+    assert await bank.held() == before
+    assert await bank.statuses() == [BatchStatus.PENDING, BatchStatus.PROVING, BatchStatus.FAILED]
+
+    assert await bank.claimed() == ((await bank.claimed())[0], 5)
+    assert await bank.record_status(9, BatchStatus.FAILED) == 9
+
+
+async def test_a_claim_of_a_confirmed_batch_answers_its_landing_and_changes_nothing(bank: Bank) -> None:
+    await bank.settle()
+    before, calls = await bank.held(), list(bank.ledger.script.calls)
+    assert before[0] is not None
+    # Whatever became of the vaults since.
+    bank.ledger.fund_vault(LANE, PLAYERS[0], 0)
+    del bank.ledger.indices[LANE, PLAYERS[1]]
+    outcome = await bank.claim()
+    assert outcome.landing == before[0].landing is not None
+    assert (outcome.number, outcome.settling, outcome.statement, outcome.waiting_for) == (1, 2, None, "")
+    assert outcome.sequence == before[0].transitions[-1].sequence == 4
+    assert await bank.held() == before
+    assert bank.ledger.script.calls == calls
+    assert bank.ledger.payments == 1
