@@ -11,6 +11,7 @@ from activities.errors import application_errors
 from activities.heartbeats import heartbeating
 from activities.recording import transition
 from settlement.batches import (
+    BetStatus,
     Claim,
     ClaimedBatch,
     DuplicateBet,
@@ -22,7 +23,7 @@ from settlement.batches import (
     statement_for,
 )
 from settlement.bets import Bet, RejectionReason
-from settlement.errors import BatchNumberTaken, LedgerUnavailable, SettlementRefused
+from settlement.errors import BatchNumberTaken, JournalUnavailable, LedgerUnavailable, SettlementRefused
 from settlement.lifecycle import BatchStatus
 from settlement.netting import losses_to_drop, net_by_player
 from settlement.ports import Journal, Ledger
@@ -133,6 +134,12 @@ class Claiming:
             return _outcome(batch)
         proving = transition(batch.sequence + 1, BatchStatus.PROVING)
         await self._journal.record_transition(batch.batch_id, proving)
+        # From here on no older try can eject; one that did so a moment ago has left this try with bets that do not stand.
+        standing = [record.status for record in await self._journal.bets_of(batch.batch_id)].count(BetStatus.CLAIMED)
+        if standing != len(batch.bets):
+            raise JournalUnavailable(
+                f"another try of batch {batch.batch_id} has ejected bets at the same moment: again"
+            )
         batch = batch.model_copy(update={"sequence": proving.sequence})
         return _outcome(batch, statement=_statement(batch, vaults))
 

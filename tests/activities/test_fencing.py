@@ -157,6 +157,27 @@ async def test_a_stalled_claim_that_saw_no_vault_cannot_eject_after_another_try_
     assert len(statement.entries) == 2
 
 
+async def test_a_claim_from_under_which_another_try_ejects_a_bet_is_tried_again(
+    bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bank.ledger.fund_vault(LANE, PLAYERS[0], 0)
+    first_stalled = Stalled(monkeypatch, bank.ledger, "judge")
+    first_try = asyncio.create_task(bank.claim())
+    await first_stalled.reached()
+    bank.ledger.fund_vault(LANE, PLAYERS[0])
+    second_stalled = Stalled(monkeypatch, bank.ledger, "vaults")
+    second_try = asyncio.create_task(bank.claim())
+    await second_stalled.reached()
+
+    first_stalled.resume()
+    assert [refused.bet_id for refused in (await first_try).refused] == ["first"]
+    second_stalled.resume()
+    assert await failure(second_try) == ("JournalUnavailable", True)
+    statement, proved = await bank.claimed()
+    assert len(statement.entries) == 1
+    assert (await bank.sign(statement, proved)).bets_root == statement.bets_root
+
+
 async def test_a_stalled_signature_is_not_kept_once_a_bet_of_its_statement_was_ejected(
     bank: Bank, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,7 +261,9 @@ async def test_a_status_is_recorded_after_all_that_the_journal_has_and_only_once
     assert await bank.held() == before
     assert await bank.statuses() == [BatchStatus.PENDING, BatchStatus.PROVING, BatchStatus.FAILED]
 
-    assert await bank.claimed() == ((await bank.claimed())[0], 5)
+    # A journal restored from a backup is behind: the workflow's count is let be.
+    _, following = await bank.claimed()
+    assert following == 5
     assert await bank.record_status(9, BatchStatus.FAILED) == 9
 
 

@@ -1,4 +1,4 @@
-"""What only a person can mend, or what a person does by mistake, ends no workflow: each waits, says so, and goes on."""
+"""What only a person can mend, or a person does by mistake, ends or floods no workflow: each says what is wrong, and goes on."""
 
 import asyncio
 import sqlite3
@@ -27,7 +27,7 @@ from tests.workflow.test_bet import assert_included, progress, result_of
 from tests.workflow.test_parking import WINS, parked
 from tests.workflow.test_settlement import ALL_THE_WAY, statuses
 from workflows import names, visibility
-from workflows.batcher import MAX_ANSWERED_DETAIL_CHARS, Batcher
+from workflows.batcher import MAX_ANSWERED_DETAIL_CHARS
 from workflows.settlement import Settlement
 
 SERVER: Final = Path(sys.executable).parent / "temporal"
@@ -160,7 +160,7 @@ async def test_a_lane_that_is_cancelled_settles_what_it_holds_and_takes_more(cas
 
 
 async def test_a_cancelled_lane_continues_as_new_with_all_that_it_holds() -> None:
-    # A server for use: the test server lets no cancelled run continue as new.
+    # The development server, for the test server lets no cancelled run continue as new.
     async with (
         await WorkflowEnvironment.start_local(  # pyright: ignore[reportUnknownMemberType] - the SDK leaves it generic
             dev_server_existing_path=str(SERVER),
@@ -233,4 +233,4 @@ async def test_an_update_of_bets_as_malformed_as_can_be_is_answered_in_bounds_an
     await casino.idle()
     await casino.assert_settled_once([good])
     assert (await casino.record_of(good)).status is BetStatus.SETTLED
-    assert (await casino.batcher().query(Batcher.status)).counters.rejected == MAX_BETS_PER_UPDATE
+    assert (await casino.status()).counters.rejected == MAX_BETS_PER_UPDATE
