@@ -210,6 +210,7 @@ class _Demo:
             if await self._left() == 0:
                 break
             await asyncio.sleep(POLL_SECONDS)
+        self._progress("settling", len(records) / len(scenario.settled))
         return records
 
     async def _wait_until_idle(self, what: str) -> None:
