@@ -18,7 +18,7 @@ from temporalio.service import RPCError
 import composition
 from client.connection import TemporalUnreachable, connect, end_process
 from client.intake import TemporalIntake
-from embedded.console import shown_progress
+from embedded.console import show_stack, shown_progress
 from embedded.demo.report import show
 from embedded.demo.run import DemoPlan, run_demo
 from embedded.demo.scenario import MAX_BETS, MAX_PLAYERS, MIN_BETS
@@ -160,7 +160,7 @@ async def _up() -> int:
     async with AsyncExitStack() as exits:
         with shown_progress(console) as progress:
             stack = await exits.enter_async_context(running_stack(VAR, {}, progress))
-        views.show_stack(console, stack)
+        show_stack(console, stack)
         await stack.wait_until_broken()
     return 0
 

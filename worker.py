@@ -3,10 +3,11 @@
 import asyncio
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import structlog
 import typer
@@ -37,6 +38,7 @@ from client.connection import TemporalUnreachable, connect, end_process
 from client.intake import TemporalIntake
 from settings import InvalidSetting, Settings, load_settings
 from settlement.errors import CroupierError
+from settlement.ports import Intake, Journal, Ledger
 from workflows import names
 from workflows.batcher import Batcher
 from workflows.bet import BetWorkflow
@@ -78,6 +80,22 @@ async def run(settings: Settings, queues: Queues) -> None:
     logger.info("worker_stopped")
 
 
+def settlement_activities(journal: Journal, ledger: Ledger, intake: Intake) -> list[Callable[..., Any]]:
+    """All activities of the `settlement` queue."""
+    claiming, recording, submitting = Claiming(journal, ledger), Recording(journal), Submitting(journal, ledger)
+    return [
+        claiming.claim_batch,
+        recording.record_status,
+        recording.record_rejections,
+        submitting.sign_settlement,
+        submitting.submit_settlement,
+        submitting.confirm_settlement,
+        Receipts(journal, ledger).read_receipt,
+        Placing(intake).place_bet,
+        Reconciling(journal, ledger).reconcile_lane,
+    ]
+
+
 async def _proving_worker(client: Client, settings: Settings) -> Worker:
     prover = await composition.load_prover(settings)
     return Worker(
@@ -93,22 +111,11 @@ async def _settlement_worker(client: Client, settings: Settings, stack: AsyncExi
     journal = await stack.enter_async_context(composition.open_journal(settings))
     ledger = await stack.enter_async_context(composition.open_ledger(settings))
     intake = TemporalIntake(client, composition.batcher_settings(settings))
-    claiming, recording, submitting = Claiming(journal, ledger), Recording(journal), Submitting(journal, ledger)
     worker = Worker(
         client,
         task_queue=names.SETTLEMENT_QUEUE,
         workflows=WORKFLOWS,
-        activities=[
-            claiming.claim_batch,
-            recording.record_status,
-            recording.record_rejections,
-            submitting.sign_settlement,
-            submitting.submit_settlement,
-            submitting.confirm_settlement,
-            Receipts(journal, ledger).read_receipt,
-            Placing(intake).place_bet,
-            Reconciling(journal, ledger).reconcile_lane,
-        ],
+        activities=settlement_activities(journal, ledger, intake),
         max_concurrent_activities=MAX_CONCURRENT_ACTIVITIES,
         graceful_shutdown_timeout=SHUTDOWN_GRACE,
     )

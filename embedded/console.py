@@ -1,11 +1,13 @@
-"""Shows long work as it goes: one line with a bar for each thing that is being done."""
+"""Shows long work as it goes, one line with a bar for each thing that is being done, and where a running stack is."""
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
+from embedded.stack import Stack
 from operations.provisioning import Progress as Report
 
 
@@ -28,3 +30,18 @@ def shown_progress(console: Console) -> Generator[Report]:
             tasks[what](part)
 
         yield report
+
+
+def show_stack(console: Console, stack: Stack) -> None:
+    """Where the parts of a running stack are."""
+    table = Table(title="Croupier is running; Ctrl-C stops it", title_justify="left", show_header=False)
+    for row in (
+        ("Web UI", stack.web_ui),
+        ("Temporal", stack.temporal_address),
+        ("Solana RPC", stack.rpc_url),
+        ("program", stack.settings.program_id or ""),
+        ("journal", stack.settings.journal_url),
+        ("try", ".venv/bin/python starter.py status"),
+    ):
+        table.add_row(*row)
+    console.print(table)

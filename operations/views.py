@@ -7,7 +7,6 @@ from rich.console import Console
 from rich.table import Table
 
 from client.intake import TemporalIntake
-from embedded.stack import Stack
 from journal.adapter import SqlJournal
 from ledger.adapter import SolanaLedger
 from operations.provisioning import Provisioned
@@ -27,21 +26,6 @@ SHOWN_PLAYERS: Final = 200
 
 class NotFound(CroupierError):
     """Nothing of that name is known."""
-
-
-def show_stack(console: Console, stack: Stack) -> None:
-    """Where the parts of a running stack are."""
-    table = Table(title="Croupier is running; Ctrl-C stops it", title_justify="left", show_header=False)
-    for row in (
-        ("Web UI", stack.web_ui),
-        ("Temporal", stack.temporal_address),
-        ("Solana RPC", stack.rpc_url),
-        ("program", stack.settings.program_id or ""),
-        ("journal", stack.settings.journal_url),
-        ("try", ".venv/bin/python starter.py status"),
-    ):
-        table.add_row(*row)
-    console.print(table)
 
 
 def show_provisioned(console: Console, provisioned: Provisioned) -> None:

@@ -12,7 +12,7 @@ class CroupierError(Exception):
 class InvalidBet(CroupierError):
     """A bet that breaks the rules of its format."""
 
-    def __init__(self, reason: "str", detail: str, bet_id: str | None) -> None:
+    def __init__(self, reason: str, detail: str, bet_id: str | None) -> None:
         super().__init__(detail)
         self.reason = reason
         self.detail = detail

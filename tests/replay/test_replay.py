@@ -17,7 +17,7 @@ from temporalio.workflow import NondeterminismError
 
 from tests.replay.altered import AlteredBatcher, AlteredBet, AlteredReconciliation, AlteredSettlement
 from tests.replay.record import HISTORIES, RECORDERS
-from tests.workflow.casino import WORKFLOWS
+from worker import WORKFLOWS
 
 FILES: Final = sorted(HISTORIES.glob("*.json"))
 ALTERED: Final = [AlteredBatcher, AlteredSettlement, AlteredBet, AlteredReconciliation]

@@ -22,13 +22,7 @@ from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
-from activities.claiming import Claiming
-from activities.placing import Placing
 from activities.proving import Proving
-from activities.receipts import Receipts
-from activities.reconciling import Reconciling
-from activities.recording import Recording
-from activities.submitting import Submitting
 from client.intake import TemporalIntake
 from journal.adapter import SqlJournal
 from settlement.batches import BatchSummary, BetRecord, BetStatus, batch_id
@@ -38,9 +32,9 @@ from settlement.lifecycle import BatchStatus
 from settlement.netting import net_by_player
 from settlement.reconciliation import ReconciliationReport
 from tests.workflow.fakes import FakeLedger, FakeProver
+from worker import WORKFLOWS, settlement_activities
 from workflows import names, visibility
 from workflows.batcher import Batcher, BatcherSettings, BatcherStatus
-from workflows.bet import BetWorkflow
 from workflows.reconciliation import Reconciliation, ReconciliationInput
 from workflows.settlement import Settlement, SettlementInput, SettlementResult, SettlementStatus
 
@@ -49,7 +43,6 @@ PLAYERS: Final = [base58.b58encode(bytes([number]) * 32).decode() for number in 
 STRANGER: Final = base58.b58encode(b"\xfe" * 32).decode()
 """Has no vault."""
 
-WORKFLOWS: Final = [Batcher, Settlement, BetWorkflow, Reconciliation]
 TEST_SERVER: Final = Path(sys.executable).parent / "temporal-test-server"
 PATIENCE_SECONDS: Final = 20.0
 """How long, by the wall clock, a condition may take to come true."""
@@ -278,22 +271,11 @@ async def open_casino(journal_path: Path, *, cached_workflows: int = 100) -> Asy
     ):
         await _add_search_attributes(env.client)
         casino = Casino(env, journal, journal_path, ledger, prover)
-        claiming, recording, submitting = Claiming(journal, ledger), Recording(journal), Submitting(journal, ledger)
         settling = Worker(
             env.client,
             task_queue=names.SETTLEMENT_QUEUE,
             workflows=WORKFLOWS,
-            activities=[
-                claiming.claim_batch,
-                recording.record_status,
-                recording.record_rejections,
-                submitting.sign_settlement,
-                submitting.submit_settlement,
-                submitting.confirm_settlement,
-                Receipts(journal, ledger).read_receipt,
-                Placing(casino).place_bet,
-                Reconciling(journal, ledger).reconcile_lane,
-            ],
+            activities=settlement_activities(journal, ledger, casino),
             max_cached_workflows=cached_workflows,
         )
         proving = Worker(env.client, task_queue=names.PROVING_QUEUE, activities=[Proving(prover).prove_batch])

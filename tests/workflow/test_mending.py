@@ -21,11 +21,12 @@ from settlement.errors import CroupierError, JournalConflict, LedgerMisconfigure
 from settlement.intake import Answer
 from settlement.lifecycle import BatchStatus
 from settlement.limits import MAX_BETS_PER_UPDATE, MAX_REJECTED_PAYLOAD_CHARS
-from tests.workflow.casino import LANE, PATIENCE_SECONDS, SETTINGS, WORKFLOWS, Casino, as_json, bet, some_bets
+from tests.workflow.casino import LANE, PATIENCE_SECONDS, SETTINGS, Casino, as_json, bet, some_bets
 from tests.workflow.fakes import HOUSE_BALANCE
 from tests.workflow.test_bet import assert_included, progress, result_of
 from tests.workflow.test_parking import WINS, parked
 from tests.workflow.test_settlement import ALL_THE_WAY, statuses
+from worker import WORKFLOWS
 from workflows import names, visibility
 from workflows.batcher import MAX_ANSWERED_DETAIL_CHARS
 from workflows.settlement import Settlement
