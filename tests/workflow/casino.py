@@ -44,6 +44,7 @@ STRANGER: Final = base58.b58encode(b"\xfe" * 32).decode()
 """Has no vault."""
 
 TEST_SERVER: Final = Path(sys.executable).parent / "temporal-test-server"
+DEVELOPMENT_SERVER: Final = Path(sys.executable).parent / "temporal"
 PATIENCE_SECONDS: Final = 20.0
 """How long, by the wall clock, a condition may take to come true."""
 
@@ -234,6 +235,8 @@ class Casino:
 
     async def after_time(self, condition: Callable[[], Awaitable[T | None]]) -> T:
         """Lets time pass, in growing steps, until `condition` gives something true, and returns that."""
+        if not self.env.supports_time_skipping:
+            return await self.soon(condition)
         step = SHORTEST_SKIP
 
         async def skip() -> None:
@@ -253,10 +256,13 @@ class Casino:
 
 
 @asynccontextmanager
-async def open_casino(journal_path: Path, *, cached_workflows: int = 100) -> AsyncGenerator[Casino, None]:
+async def open_casino(
+    journal_path: Path, *, cached_workflows: int = 100, skips_time: bool = True
+) -> AsyncGenerator[Casino, None]:
     """A server, workers, and a chain on which each of `PLAYERS` has a vault on the first lanes.
 
-    `cached_workflows`: 0 makes the worker replay a workflow's whole history at each of its tasks.
+    `cached_workflows`: 0 makes the worker replay a workflow's whole history at each of its tasks. `skips_time`: the test server;
+    the development server does not, but lets no signal get lost while a run continues as new, as the test server does.
     """
     ledger, prover = FakeLedger(), FakeProver()
     for lane in range(2):
@@ -265,11 +271,8 @@ async def open_casino(journal_path: Path, *, cached_workflows: int = 100) -> Asy
             ledger.fund_vault(lane, player)
     async with (
         SqlJournal.open(f"sqlite:///{journal_path}") as journal,
-        await WorkflowEnvironment.start_time_skipping(
-            test_server_existing_path=str(TEST_SERVER), data_converter=pydantic_data_converter
-        ) as env,
+        await (_test_server() if skips_time else development_server()) as env,
     ):
-        await _add_search_attributes(env.client)
         casino = Casino(env, journal, journal_path, ledger, prover)
         settling = Worker(
             env.client,
@@ -282,6 +285,23 @@ async def open_casino(journal_path: Path, *, cached_workflows: int = 100) -> Asy
         async with settling, proving:
             yield casino
         assert ledger.total == ledger.supply, "the chain has lost or found lamports"
+
+
+async def _test_server() -> WorkflowEnvironment:
+    env = await WorkflowEnvironment.start_time_skipping(
+        test_server_existing_path=str(TEST_SERVER), data_converter=pydantic_data_converter
+    )
+    await _add_search_attributes(env.client)
+    return env
+
+
+async def development_server() -> WorkflowEnvironment:
+    """The server that `make up` runs too, in memory."""
+    return await WorkflowEnvironment.start_local(  # pyright: ignore[reportUnknownMemberType] - the SDK leaves it generic
+        dev_server_existing_path=str(DEVELOPMENT_SERVER),
+        data_converter=pydantic_data_converter,
+        search_attributes=visibility.SEARCH_ATTRIBUTES,
+    )
 
 
 async def _add_search_attributes(client: Client) -> None:

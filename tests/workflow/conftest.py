@@ -35,6 +35,20 @@ async def casino(journal_path: Path) -> AsyncGenerator[Casino, None]:
 
 
 @pytest.fixture
+async def real_time_casino(journal_path: Path) -> AsyncGenerator[Casino, None]:
+    """On the development server: for continue-as-new while signals come in."""
+    async with open_casino(journal_path, skips_time=False) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def uncached_real_time_casino(journal_path: Path) -> AsyncGenerator[Casino, None]:
+    """On the development server, and its worker keeps no workflow in memory."""
+    async with open_casino(journal_path, cached_workflows=0, skips_time=False) as opened:
+        yield opened
+
+
+@pytest.fixture
 async def uncached_casino(journal_path: Path) -> AsyncGenerator[Casino, None]:
     """Its worker keeps no workflow in memory, and so replays each from its first event at every task."""
     async with open_casino(journal_path, cached_workflows=0) as opened:

@@ -129,8 +129,8 @@ async def test_rejections_not_yet_written_are_carried_and_then_written(casino: C
     assert (await casino.status()).counters.rejected == EVENTS + 10
 
 
-async def test_nothing_is_lost_or_doubled_while_a_loaded_lane_continues_as_new(casino: Casino) -> None:
-    lane = await casino.open_lane(continue_as_new_after_events=EVENTS, window_seconds=SHORT_WINDOW_SECONDS)
+async def test_nothing_is_lost_or_doubled_while_a_loaded_lane_continues_as_new(real_time_casino: Casino) -> None:
+    lane = await real_time_casino.open_lane(continue_as_new_after_events=EVENTS, window_seconds=SHORT_WINDOW_SECONDS)
     first = await run_id(lane)
     bets = some_bets(240, players=16)
 
@@ -141,30 +141,32 @@ async def test_nothing_is_lost_or_doubled_while_a_loaded_lane_continues_as_new(c
 
             async def taken() -> bool:
                 try:
-                    answers = await casino.place_many(chunk)  # noqa: B023 - used within this turn of the loop
+                    answers = await real_time_casino.place_many(chunk)  # noqa: B023 - used within this turn of the loop
                 except LaneSaturated:
                     return False
                 return all(answer.answer is not Answer.REJECTED for answer in answers)
 
-            await casino.soon(taken)
+            await real_time_casino.soon(taken)
 
     await asyncio.gather(*(place(part) for part in range(8)))
-    await casino.idle()
+    await real_time_casino.idle()
     assert await run_id(lane) != first
-    status = await casino.status()
+    status = await real_time_casino.status()
     assert status.counters.accepted == len(bets)
-    await casino.assert_settled_once(bets)
+    await real_time_casino.assert_settled_once(bets)
 
 
-async def test_a_lane_that_replays_its_whole_history_at_every_step_settles_the_same(uncached_casino: Casino) -> None:
-    await uncached_casino.open_lane(continue_as_new_after_events=EVENTS, window_seconds=SHORT_WINDOW_SECONDS)
+async def test_a_lane_that_replays_its_whole_history_at_every_step_settles_the_same(
+    uncached_real_time_casino: Casino,
+) -> None:
+    await uncached_real_time_casino.open_lane(continue_as_new_after_events=EVENTS, window_seconds=SHORT_WINDOW_SECONDS)
     bets = some_bets(50)
     for start in range(0, 50, 10):
-        await uncached_casino.place_many(bets[start : start + 10])
-        await uncached_casino.signal("nonsense")
-    await uncached_casino.idle()
-    await uncached_casino.rejections(5)
-    await uncached_casino.assert_settled_once(bets)
+        await uncached_real_time_casino.place_many(bets[start : start + 10])
+        await uncached_real_time_casino.signal("nonsense")
+    await uncached_real_time_casino.idle()
+    await uncached_real_time_casino.rejections(5)
+    await uncached_real_time_casino.assert_settled_once(bets)
 
 
 def test_a_lane_that_holds_all_that_it_may_fits_one_payload() -> None:

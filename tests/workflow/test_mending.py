@@ -2,16 +2,12 @@
 
 import asyncio
 import sqlite3
-import sys
 from collections.abc import Generator
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import Final
 
 import pytest
 from temporalio.client import WorkflowExecutionStatus
-from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from client.intake import TemporalIntake
@@ -21,17 +17,16 @@ from settlement.errors import CroupierError, JournalConflict, LedgerMisconfigure
 from settlement.intake import Answer
 from settlement.lifecycle import BatchStatus
 from settlement.limits import MAX_BETS_PER_UPDATE, MAX_REJECTED_PAYLOAD_CHARS
-from tests.workflow.casino import LANE, PATIENCE_SECONDS, SETTINGS, Casino, as_json, bet, some_bets
+from tests.workflow.casino import LANE, PATIENCE_SECONDS, SETTINGS, Casino, as_json, bet, development_server, some_bets
 from tests.workflow.fakes import HOUSE_BALANCE
 from tests.workflow.test_bet import assert_included, progress, result_of
 from tests.workflow.test_parking import WINS, parked
 from tests.workflow.test_settlement import ALL_THE_WAY, statuses
 from worker import WORKFLOWS
-from workflows import names, visibility
+from workflows import names
 from workflows.batcher import MAX_ANSWERED_DETAIL_CHARS
 from workflows.settlement import Settlement
 
-SERVER: Final = Path(sys.executable).parent / "temporal"
 EVENTS: Final = 40
 """A lane under test continues as new after so many."""
 
@@ -163,11 +158,7 @@ async def test_a_lane_that_is_cancelled_settles_what_it_holds_and_takes_more(cas
 async def test_a_cancelled_lane_continues_as_new_with_all_that_it_holds() -> None:
     # The development server, for the test server lets no cancelled run continue as new.
     async with (
-        await WorkflowEnvironment.start_local(  # pyright: ignore[reportUnknownMemberType] - the SDK leaves it generic
-            dev_server_existing_path=str(SERVER),
-            data_converter=pydantic_data_converter,
-            search_attributes=visibility.SEARCH_ATTRIBUTES,
-        ) as env,
+        await development_server() as env,
         Worker(env.client, task_queue=names.SETTLEMENT_QUEUE, workflows=WORKFLOWS),
     ):
         intake = TemporalIntake(
