@@ -1,7 +1,9 @@
 """The doors of a lane, seen from outside: starts the Batcher where it is missing, and turns its refusals into domain errors."""
 
+import asyncio
+import random
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
@@ -9,7 +11,7 @@ from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from settlement.bets import Bet, lane_of, parse_bet
-from settlement.errors import InvalidBet, LaneSaturated
+from settlement.errors import InvalidBet, LaneSaturated, LaneUnavailable
 from settlement.intake import BetOutcome
 from settlement.receipts import Receipt
 from workflows import names
@@ -17,6 +19,13 @@ from workflows.batcher import Batcher, BatcherInput, BatcherSettings, BatcherSta
 from workflows.bet import BetWorkflow
 
 Result = TypeVar("Result")
+
+MAX_SENDS: Final = 10
+"""After so many sends of one update that the Batcher did not take, the caller is told."""
+
+FIRST_WAIT_SECONDS: Final = 0.05
+LONGEST_WAIT_SECONDS: Final = 2.0
+"""Waits between sends double from the first to the longest, with jitter."""
 
 
 class TemporalIntake:
@@ -45,14 +54,17 @@ class TemporalIntake:
         return await self._batcher(lane).query(Batcher.status)
 
     async def place(self, bet: Bet, *, tracked: bool) -> BetOutcome:
-        """Places one bet by update. Raises `LaneSaturated`."""
+        """Places one bet by update. Raises `LaneSaturated`, `LaneUnavailable`."""
         lane = lane_of(bet.player, self._settings.lanes)
         if tracked:
             return await self._update(lane, names.PLACE_TRACKED_BET, bet, BetOutcome)
         return (await self.place_many(lane, [bet]))[0]
 
     async def place_many(self, lane: int, bets: Sequence[Any]) -> list[BetOutcome]:
-        """Places up to `MAX_BETS_PER_UPDATE` bets, as JSON values, by one update. Raises `LaneSaturated`."""
+        """Places up to `MAX_BETS_PER_UPDATE` bets, as JSON values, by one update.
+
+        Raises `LaneSaturated`, `LaneUnavailable`.
+        """
         return await self._update(lane, names.PLACE_BETS, list(bets), list[BetOutcome])
 
     async def signal(self, bet: Any) -> None:
@@ -91,24 +103,30 @@ class TemporalIntake:
         return self._client.get_workflow_handle_for(Batcher.run, names.batcher_id(lane))
 
     async def _update(self, lane: int, door: str, argument: Any, result: type[Result]) -> Result:
-        try:
+        """Sends until the Batcher has answered: a bet that it took without our hearing of it is a duplicate the next time."""
+        wait = FIRST_WAIT_SECONDS
+        for _ in range(MAX_SENDS):
             try:
-                return await self._execute_update(lane, door, argument, result)
+                return await self._batcher(lane).execute_update(  # pyright: ignore[reportUnknownMemberType] - generic in the SDK
+                    door, argument, result_type=result
+                )
+            except WorkflowUpdateFailedError as error:
+                if isinstance(error.cause, ApplicationError) and error.cause.type == LaneSaturated.__name__:
+                    raise LaneSaturated(error.cause.message) from error
+                raise
             except RPCError as error:
-                if error.status is not RPCStatusCode.NOT_FOUND:
+                if error.status is RPCStatusCode.RESOURCE_EXHAUSTED:
+                    raise LaneSaturated(f"lane {lane} has too many updates in flight: send again later") from error
+                if error.status is RPCStatusCode.NOT_FOUND:
+                    await self.ensure_batcher(lane)
+                elif error.status is RPCStatusCode.FAILED_PRECONDITION:
+                    # The server drops the updates of a workflow task that fails, as it does by design where a signal comes in
+                    # while the Batcher continues as new.
+                    await asyncio.sleep(wait * random.uniform(0.5, 1.0))
+                    wait = min(wait * 2, LONGEST_WAIT_SECONDS)
+                else:
                     raise
-                await self.ensure_batcher(lane)
-                return await self._execute_update(lane, door, argument, result)
-        except WorkflowUpdateFailedError as error:
-            if isinstance(error.cause, ApplicationError) and error.cause.type == LaneSaturated.__name__:
-                raise LaneSaturated(error.cause.message) from error
-            raise
-        except RPCError as error:
-            if error.status is RPCStatusCode.RESOURCE_EXHAUSTED:
-                raise LaneSaturated(f"lane {lane} has too many updates in flight: send again later") from error
-            raise
-
-    async def _execute_update(self, lane: int, door: str, argument: Any, result: type[Result]) -> Result:
-        return await self._batcher(lane).execute_update(  # pyright: ignore[reportUnknownMemberType] - generic in the SDK
-            door, argument, result_type=result
+        raise LaneUnavailable(
+            f"lane {lane} took no update in {MAX_SENDS} sends: send again later, which is harmless; "
+            f"if it lasts, see why the workflow tasks of {names.batcher_id(lane)} fail in Temporal's Web UI"
         )

@@ -25,6 +25,12 @@ class LaneSaturated(CroupierError):
     retryable = True
 
 
+class LaneUnavailable(CroupierError):
+    """The lane's Batcher does not take bets, though it runs: send again later."""
+
+    retryable = True
+
+
 class IllegalTransition(CroupierError):
     """A batch was asked to change to a status that its lifecycle does not allow from where it is."""
 

@@ -84,7 +84,7 @@ class Intake(Protocol):
     """The way to a lane's Batcher."""
 
     async def place(self, bet: Bet, *, tracked: bool) -> BetOutcome:
-        """Puts one bet into its lane's queue, starting the Batcher if need be. Raises `LaneSaturated`."""
+        """Puts one bet into its lane's queue, starting the Batcher if need be. Raises `LaneSaturated`, `LaneUnavailable`."""
         ...
 
 

@@ -1,14 +1,28 @@
 """The three doors of a lane: what each answers, and that all end in one queue."""
 
-import pytest
-from temporalio.client import WorkflowHandle, WorkflowUpdateFailedError
+from typing import Any
 
+import pytest
+from temporalio.client import (
+    Client,
+    Interceptor,
+    OutboundInterceptor,
+    StartWorkflowUpdateInput,
+    WorkflowHandle,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateHandle,
+)
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.service import RPCError, RPCStatusCode
+
+from client import intake
+from client.intake import TemporalIntake
 from settlement.bets import RejectionReason, lane_of
-from settlement.errors import LaneSaturated
+from settlement.errors import LaneSaturated, LaneUnavailable
 from settlement.intake import Answer
 from settlement.limits import MAX_BETS_PER_UPDATE
 from settlement.receipts import Receipt
-from tests.workflow.casino import LANE, PLAYERS, Casino, as_json, bet, some_bets
+from tests.workflow.casino import LANE, PLAYERS, SETTINGS, Casino, as_json, bet, some_bets
 from workflows import names
 from workflows.batcher import (
     MAX_QUEUED_BETS,
@@ -124,6 +138,51 @@ async def test_a_saturated_lane_refuses_updates_until_it_has_drained(casino: Cas
     assert [answer.answer for answer in await casino.place_many([late])] == [Answer.ACCEPTED]
     await casino.idle()
     await casino.assert_settled_once([*bets, late])
+
+
+class DroppedUpdates(Interceptor):
+    """Answers the next `count` updates as the server does when the workflow task that they came with fails."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:
+        dropped = self
+
+        class Outbound(OutboundInterceptor):
+            async def start_workflow_update(self, input: StartWorkflowUpdateInput) -> WorkflowUpdateHandle[Any]:
+                if dropped.count == 0:
+                    return await super().start_workflow_update(input)
+                dropped.count -= 1
+                text = "Unable to perform workflow execution update due to unexpected workflow task failure."
+                raise RPCError(text, RPCStatusCode.FAILED_PRECONDITION, b"")
+
+        return Outbound(next)
+
+
+def intake_through(casino: Casino, interceptor: Interceptor) -> TemporalIntake:
+    service = casino.client.service_client
+    return TemporalIntake(Client(service, data_converter=pydantic_data_converter, interceptors=[interceptor]), SETTINGS)
+
+
+async def test_bets_that_a_failed_task_has_dropped_are_sent_again(casino: Casino) -> None:
+    await casino.open_lane()
+    dropped = DroppedUpdates(intake.MAX_SENDS - 1)
+    bets = some_bets(2)
+    answers = await intake_through(casino, dropped).place_many(LANE, as_json(bets))
+    assert (dropped.count, [answer.answer for answer in answers]) == (0, [Answer.ACCEPTED] * 2)
+    await casino.idle()
+    await casino.assert_settled_once(bets)
+
+
+async def test_a_lane_whose_tasks_keep_failing_is_named_with_where_to_look(
+    casino: Casino, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "LONGEST_WAIT_SECONDS", 0.05)
+    dropped = DroppedUpdates(intake.MAX_SENDS)
+    with pytest.raises(LaneUnavailable, match=r"lane 0 took no update in 10 sends.*batcher-0.*Web UI"):
+        await intake_through(casino, dropped).place(bet("unheard"), tracked=False)
+    assert dropped.count == 0
 
 
 async def test_rejections_that_the_journal_has_not_taken_saturate_a_lane_too(casino: Casino) -> None:
