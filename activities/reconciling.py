@@ -70,7 +70,11 @@ class Reconciling:
                     findings.append(unreadable(summary, str(conflict)))
                     continue
                 if summary.status is not BatchStatus.CONFIRMED:
-                    still_open += 1
+                    # Failed without a claimed bet is an end too: none was left to settle.
+                    ended = summary.status is BatchStatus.FAILED and not any(
+                        bet.status is BetStatus.CLAIMED for bet in bets
+                    )
+                    still_open += not ended
                     findings += await self._open_batch(summary, bets, record)
                 elif record is None and await self._is_not_final_yet(summary):
                     still_open += 1

@@ -42,16 +42,18 @@ class Recording:
         """Writes the transition, and an alert into the log where one is asked for; answers under which number it stands.
 
         The journal may be ahead of the workflow, where an activity's work was done and its answer lost. A status that it has as
-        its latest is not written again.
+        its latest is not written again. Of a batch whose claim has not reached it there is nothing to write.
         """
         if request.alert:
             logger.error("batch_failed", batch_id=request.batch_id, why=request.detail)
         with application_errors():
             batch = await self._journal.batch(request.batch_id)
-            latest = batch.transitions[-1] if batch else None
-            if batch is not None and latest is not None and batch.status is request.status:
+            if batch is None:
+                return request.sequence
+            latest = batch.transitions[-1]
+            if batch.status is request.status:
                 return latest.sequence
-            sequence = max(request.sequence, latest.sequence + 1 if latest else 0)
+            sequence = max(request.sequence, latest.sequence + 1)
             await self._journal.record_transition(
                 request.batch_id, transition(sequence, request.status, request.detail)
             )

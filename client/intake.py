@@ -5,14 +5,16 @@ import random
 from collections.abc import Sequence
 from typing import Any, Final, TypeVar
 
+from pydantic_core import to_json
 from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from settlement.bets import Bet, lane_of, parse_bet
+from settlement.bets import Bet, excerpt, lane_of, parse_bet
 from settlement.errors import InvalidBet, LaneSaturated, LaneUnavailable
 from settlement.intake import BetOutcome
+from settlement.limits import MAX_BET_BYTES
 from settlement.receipts import Receipt
 from workflows import names
 from workflows.batcher import Batcher, BatcherInput, BatcherSettings, BatcherStatus
@@ -65,11 +67,11 @@ class TemporalIntake:
 
         Raises `LaneSaturated`, `LaneUnavailable`.
         """
-        return await self._update(lane, names.PLACE_BETS, list(bets), list[BetOutcome])
+        return await self._update(lane, names.PLACE_BETS, [_bounded(bet) for bet in bets], list[BetOutcome])
 
     async def signal(self, bet: Any) -> None:
         """Sends anything as a bet by signal. What comes of it stands in the journal."""
-        await self._batcher(self.lane_for(bet)).signal(names.PLACE_BET, bet)
+        await self._batcher(self.lane_for(bet)).signal(names.PLACE_BET, _bounded(bet))
 
     def lane_for(self, bet: Any) -> int:
         """The lane of a bet given as JSON value. What is no bet belongs to lane 0, whose Batcher records the reason."""
@@ -130,3 +132,9 @@ class TemporalIntake:
             f"lane {lane} took no update in {MAX_SENDS} sends: send again later, which is harmless; "
             f"if it lasts, see why the workflow tasks of {names.batcher_id(lane)} fail in Temporal's Web UI"
         )
+
+
+def _bounded(bet: Any) -> Any:
+    """`bet`, or an excerpt of what is too long to be one: an update of megabytes fails every workflow task that it comes with."""
+    text = to_json(bet)
+    return bet if len(text) <= MAX_BET_BYTES else excerpt(text.decode())

@@ -16,8 +16,10 @@ from client.connection import TemporalUnreachable, connect
 from embedded.processes import POLL_SECONDS, Child, ChildFailed, free_port, start, stop
 from operations.provisioning import LAMPORTS_PER_SOL, Progress, provision, register_search_attributes
 from settings import PREFIX, STACK_ENV, Settings, load_settings
+from settlement.limits import MAX_IN_FLIGHT_UPDATE_BYTES
 
 HOST: Final = "127.0.0.1"
+UPDATE_BYTES_SETTING: Final = "history.maxInFlightUpdatePayloads"
 TEMPORAL_PORT: Final = 7233
 WEB_UI_PORT: Final = 8233
 RPC_PORT: Final = 8899
@@ -115,6 +117,7 @@ async def running_stack(
                     "--log-level",
                     "warn",
                 ),
+                *("--dynamic-config-value", f"{UPDATE_BYTES_SETTING}={MAX_IN_FLIGHT_UPDATE_BYTES}"),
             )
             ledger = await started(
                 "ledger",

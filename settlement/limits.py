@@ -17,6 +17,13 @@ MAX_BATCH_STAKES_LAMPORTS: Final = 2**63 - 1
 MAX_BETS_PER_UPDATE: Final = 100
 """A larger `place_bets` update is refused whole, without a trace in history."""
 
+MAX_BET_BYTES: Final = 4_096
+"""A client sends only an excerpt of a longer JSON value: it is no bet, and is recorded as malformed. A bet takes some 300 bytes."""
+
+MAX_IN_FLIGHT_UPDATE_BYTES: Final = 1_500_000
+"""Temporal (`history.maxInFlightUpdatePayloads`) refuses updates of one Batcher beyond it. Its own default lets a larger one in that
+no worker can answer, so that every workflow task of the lane fails; a full update takes some 30,000 bytes."""
+
 MAX_LANE: Final = 2**16 - 1
 """Lanes are numbered by an unsigned 16-bit integer on chain."""
 

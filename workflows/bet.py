@@ -61,6 +61,7 @@ class BetWorkflow:
         self._state = "received"
         self._news: BatchNews | None = None
         self._receipt: Receipt | None = None
+        self._shown: tuple[str, int, int | None] | None = None
 
     @workflow.run
     async def run(self, payload: RawValue = NOTHING) -> Receipt:
@@ -98,9 +99,7 @@ class BetWorkflow:
             return
         self._news = news
         if self._receipt is None:
-            visibility.show(visibility.LANE.value_set(news.lane), visibility.BATCH_ID.value_set(news.batch_id))
-            if news.number is not None:
-                visibility.show(visibility.BATCH_NUMBER.value_set(news.number))
+            self._show_batch(news.batch_id, news.lane, news.number)
             self._show("batched", f"batch number {news.number}: workflow `{news.batch_id}`")
 
     @workflow.query
@@ -165,9 +164,20 @@ class BetWorkflow:
 
     def _finish(self, receipt: Receipt) -> Receipt:
         self._receipt = receipt
+        if receipt.batch_id is not None and receipt.lane is not None:
+            self._show_batch(receipt.batch_id, receipt.lane, receipt.number)
         where = f"batch number {receipt.number}: workflow `{receipt.batch_id}`" if receipt.batch_id else ""
         self._show(receipt.status, " ".join(part for part in (receipt.reason, receipt.detail, where) if part))
         return receipt
+
+    def _show_batch(self, batch_id: str, lane: int, number: int | None) -> None:
+        shown = (batch_id, lane, number)
+        if shown == self._shown:
+            return
+        self._shown = shown
+        visibility.show(visibility.LANE.value_set(lane), visibility.BATCH_ID.value_set(batch_id))
+        if number is not None:
+            visibility.show(visibility.BATCH_NUMBER.value_set(number))
 
     def _show_trouble(self, trouble: str) -> None:
         self._show(self._state, trouble)

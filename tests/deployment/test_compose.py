@@ -17,7 +17,9 @@ import pytest
 import yaml
 from temporalio.envconfig import ClientConfigProfile
 
+from embedded.stack import UPDATE_BYTES_SETTING
 from settings import PREFIX, Settings
+from settlement.limits import MAX_IN_FLIGHT_UPDATE_BYTES
 from workflows import names
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -354,7 +356,8 @@ class TestTheCommands:
     def test_give_the_server_a_dynamic_configuration_that_is_mounted(self) -> None:
         service = SERVICES["temporal"]
         file = Path(environment(service)["DYNAMIC_CONFIG_FILE_PATH"])
-        assert (ROOT / mounts(service)[str(file.parent)] / file.name).is_file()
+        configured = yaml.safe_load((ROOT / mounts(service)[str(file.parent)] / file.name).read_text())
+        assert configured[UPDATE_BYTES_SETTING] == [{"value": MAX_IN_FLIGHT_UPDATE_BYTES}]
 
 
 class TestTheDockerfile:

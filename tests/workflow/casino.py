@@ -7,8 +7,8 @@ happens in.
 import asyncio
 import sqlite3
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -24,11 +24,13 @@ from temporalio.worker import Worker
 
 from activities.proving import Proving
 from client.intake import TemporalIntake
+from embedded.stack import UPDATE_BYTES_SETTING
 from journal.adapter import SqlJournal
 from settlement.batches import BatchSummary, BetRecord, BetStatus, batch_id
 from settlement.bets import Bet, Rejection
 from settlement.intake import BetOutcome
 from settlement.lifecycle import BatchStatus
+from settlement.limits import MAX_IN_FLIGHT_UPDATE_BYTES
 from settlement.netting import net_by_player
 from settlement.reconciliation import ReconciliationReport
 from tests.workflow.fakes import FakeLedger, FakeProver
@@ -223,6 +225,14 @@ class Casino:
         finally:
             other.close()
 
+    @contextmanager
+    def broken_journal(self) -> Generator[None, None, None]:
+        """Hides a table of the journal meanwhile: only a person could mend that."""
+        with closing(sqlite3.connect(self.journal_path)) as connection:
+            connection.execute("ALTER TABLE lanes RENAME TO hidden_lanes")
+            yield
+            connection.execute("ALTER TABLE hidden_lanes RENAME TO lanes")
+
     # Time.
 
     async def pass_time(self, seconds: float) -> None:
@@ -301,6 +311,7 @@ async def development_server() -> WorkflowEnvironment:
         dev_server_existing_path=str(DEVELOPMENT_SERVER),
         data_converter=pydantic_data_converter,
         search_attributes=visibility.SEARCH_ATTRIBUTES,
+        dev_server_extra_args=["--dynamic-config-value", f"{UPDATE_BYTES_SETTING}={MAX_IN_FLIGHT_UPDATE_BYTES}"],
     )
 
 

@@ -14,7 +14,7 @@ from settlement.receipts import Receipt, root_from
 from tests.workflow.casino import LANE, PLAYERS, STRANGER, Casino, as_json, bet, some_bets
 from tests.workflow.fakes import Fate
 from tests.workflow.test_malformed import raw
-from workflows import names
+from workflows import names, visibility
 from workflows.batcher import Batcher
 from workflows.bet import NO_LANE, BetProgress, BetWorkflow
 
@@ -157,6 +157,18 @@ async def test_a_second_start_is_refused_and_tracking_again_gives_the_same_recei
     assert again == receipt
     await casino.idle()
     await casino.assert_settled_once([tracked])
+
+
+async def test_a_bet_tracked_after_its_batch_ended_is_found_by_that_batch(casino: Casino) -> None:
+    await casino.open_lane(max_bets=1)
+    late = bet("late")
+    await casino.place_many([late])
+    await casino.idle()
+    handle = await casino.intake.track(late)
+    batch = (await casino.result(handle)).batch_id
+    attributes = (await handle.describe()).typed_search_attributes
+    assert (attributes[visibility.BATCH_ID], attributes[visibility.BATCH_NUMBER]) == (batch, 1)
+    assert attributes[visibility.LANE] == LANE
 
 
 async def test_tracking_a_bet_that_is_on_its_way_already_gives_its_workflow(casino: Casino) -> None:

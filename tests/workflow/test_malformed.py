@@ -7,10 +7,11 @@ import pytest
 from temporalio.api.common.v1 import Payload
 from temporalio.client import WorkflowUpdateFailedError
 from temporalio.common import RawValue
+from temporalio.service import RPCError, RPCStatusCode
 
 from settlement.bets import RejectionReason
 from settlement.intake import Answer
-from settlement.limits import MAX_REJECTED_PAYLOAD_CHARS, MAX_STAKE_LAMPORTS
+from settlement.limits import MAX_BETS_PER_UPDATE, MAX_REJECTED_PAYLOAD_CHARS, MAX_STAKE_LAMPORTS
 from tests.workflow.casino import LANE, PLAYERS, Casino, as_json, bet, some_bets
 from workflows import names
 
@@ -149,6 +150,31 @@ async def test_a_long_payload_is_cut_and_said_to_be(casino: Casino) -> None:
     (rejection,) = await casino.rejections(1)
     assert len(rejection.payload) < MAX_REJECTED_PAYLOAD_CHARS + 50
     assert "cut, 100002 characters" in rejection.payload
+
+
+@pytest.mark.parametrize("count", [1, MAX_BETS_PER_UPDATE])
+async def test_of_what_is_far_too_long_for_a_bet_a_client_sends_an_excerpt(casino: Casino, count: int) -> None:
+    await casino.open_lane()
+    too_long = changed(note="x" * (5_000_000 // count))
+    answers = await casino.intake.place_many(LANE, [too_long] * count)
+    assert {answer.reason for answer in answers} == {MALFORMED}
+    await casino.intake.signal(too_long)
+    rejections = await casino.rejections(count + 1)
+    assert all("good-id" in rejection.payload and "cut, " in rejection.payload for rejection in rejections)
+
+
+async def test_an_update_too_large_to_be_answered_is_refused_before_it_reaches_its_lane(
+    real_time_casino: Casino,
+) -> None:
+    casino = real_time_casino
+    await casino.open_lane(window_seconds=0.5)
+    with pytest.raises(RPCError) as refusal:
+        await casino.update(["x" * 25_000] * MAX_BETS_PER_UPDATE)
+    assert refusal.value.status is RPCStatusCode.RESOURCE_EXHAUSTED
+    bets = some_bets(3)
+    await casino.place_many(bets)
+    await casino.idle()
+    await casino.assert_settled_once(bets)
 
 
 async def test_malformed_items_of_an_update_are_rejected_and_the_others_settle(casino: Casino) -> None:

@@ -84,6 +84,23 @@ async def test_what_an_operator_mends_is_tried_again_by_itself(
     await casino.assert_settled_once(bets)
 
 
+async def test_a_batch_that_a_broken_journal_did_not_take_is_claimed_once_it_is_mended(casino: Casino) -> None:
+    bets = some_bets(4)
+    with casino.broken_journal():
+        handle = await casino.start_batch(bets)
+
+        async def failed() -> bool:
+            return (await casino.batch_status(bets)).status is BatchStatus.FAILED
+
+        await casino.soon(failed)
+        shown = (await casino.batch_status(bets)).transitions[-1]
+        assert "JournalMisconfigured" in shown.detail
+        assert (await casino.batch_status(bets)).number is None
+    assert (await casino.result(handle)).status is BatchStatus.CONFIRMED
+    assert await statuses(casino) == ALL_THE_WAY
+    await casino.assert_settled_once(bets)
+
+
 async def test_retry_wakes_a_parked_batch_at_once(casino: Casino) -> None:
     casino.ledger.fund_house(LANE, 0)
     handle = await casino.start_batch(WINS)

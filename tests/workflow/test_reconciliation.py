@@ -44,6 +44,13 @@ async def test_journal_and_chain_agree_on_what_was_settled(casino: Casino) -> No
     assert [stored.findings for stored in await casino.journal.latest_reconciliations(10)] == [()]
 
 
+async def test_a_batch_that_ended_without_a_bet_is_not_open(casino: Casino) -> None:
+    result = await casino.settle([bet("homeless", player=STRANGER)])
+    assert (result.status, result.settled) == (BatchStatus.FAILED, 0)
+    (report,) = await casino.reconcile()
+    assert (report.agreed, report.batches_compared, report.open_batches) == (True, 0, 0)
+
+
 async def test_every_lane_has_a_report_of_its_own(casino: Casino) -> None:
     await casino.settle(BETS)
     await casino.settle([bet("elsewhere")], lane=1)
