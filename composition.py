@@ -4,7 +4,7 @@ Beside it only `operations/` and `embedded/` know adapters: they set up what the
 """
 
 from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from typing import Final
 
 from solders.pubkey import Pubkey
@@ -52,14 +52,15 @@ async def open_ledger(settings: Settings) -> AsyncGenerator[SolanaLedger]:
         yield ledger
 
 
-async def load_prover(settings: Settings) -> Prover:
+@asynccontextmanager
+async def open_prover(settings: Settings) -> AsyncGenerator[Prover]:
     """The prover with its keys in memory."""
     # Imported here, so that only a process that proves loads what is under the GPL.
     from prover.groth16 import Groth16Prover
 
-    prover = Groth16Prover(settings.circuit_keys, threads=settings.proving_threads)
-    await prover.load()
-    return prover
+    with closing(Groth16Prover(settings.circuit_keys, threads=settings.proving_threads)) as prover:
+        await prover.load()
+        yield prover
 
 
 def batcher_settings(settings: Settings) -> BatcherSettings:

@@ -5,6 +5,7 @@ configuration file.
 """
 
 import os
+from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +18,8 @@ from settlement.limits import MAX_BATCHES_IN_FLIGHT, MAX_LANE, MAX_WINDOW_SECOND
 from settlement.shapes import SHAPES
 
 PREFIX = "CROUPIER_"
-VAR = Path(os.environ.get("CROUPIER_VAR") or Path(__file__).parent / "var").absolute()
+VAR_VARIABLE = f"{PREFIX}VAR"
+VAR = Path(os.environ.get(VAR_VARIABLE) or Path(__file__).parent / "var").absolute()
 """The embedded stack's state, and the defaults of all paths."""
 
 STACK_ENV = VAR / "stack.env"
@@ -94,12 +96,27 @@ class Settings(BaseSettings):
 def load_settings() -> Settings:
     """Settings from the environment, completed from `STACK_ENV`. Raises `InvalidSetting` naming every wrong variable."""
     load_dotenv(STACK_ENV, override=False, interpolate=False)
+    wrong, settings = _misspelt(), None
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as error:
         # A value is never shown: a journal's URL holds its password.
-        lines = [
+        wrong += [
             f"{PREFIX}{'_'.join(map(str, problem['loc'])).upper()}: {problem['msg']}"
             for problem in error.errors(include_url=False, include_input=False)
         ]
-        raise InvalidSetting("; ".join(lines)) from None
+    if settings is None or wrong:
+        raise InvalidSetting("; ".join(wrong))
+    return settings
+
+
+def _misspelt() -> list[str]:
+    """Variables that look like settings and are none: without a word about them, defaults would hold in their place."""
+    known = {name.upper(): f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {"VAR": VAR_VARIABLE}
+    wrong: list[str] = []
+    for variable in sorted(os.environ):
+        if variable.upper().startswith(PREFIX) and variable not in known.values():
+            near = get_close_matches(variable.upper().removeprefix(PREFIX), known, n=1)
+            remedy = f"did you mean {known[near[0]]}?" if near else "README, Configuration, has them all"
+            wrong.append(f"{variable}: there is no such setting, {remedy}")
+    return wrong

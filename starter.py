@@ -11,38 +11,43 @@ from typing import Annotated, Any, Final
 
 import structlog
 import typer
+from pydantic_core import from_json, to_json
 from rich.console import Console
-from temporalio.client import WorkflowFailureError, WorkflowHandle
+from temporalio.client import WorkflowFailureError, WorkflowHandle, WorkflowUpdateRPCTimeoutOrCancelledError
 from temporalio.service import RPCError
 
 import composition
 from client.connection import TemporalUnreachable, connect, end_process
 from client.intake import TemporalIntake
 from embedded.console import show_stack, shown_progress
-from embedded.demo.report import show
+from embedded.demo.report import check_writable, show, write
 from embedded.demo.run import DemoPlan, run_demo
 from embedded.demo.scenario import MAX_BETS, MAX_PLAYERS, MIN_BETS
 from embedded.processes import ChildFailed
 from embedded.stack import BANKROLL_LAMPORTS, StackBusy, running_stack
 from operations import views
+from operations.lanes import telling_of_silence
 from operations.placing import place_all
 from operations.provisioning import provision, register_search_attributes
 from operations.reconciling import reconcile
+from operations.retrying import retry
 from operations.vaults import fund_vaults
 from settings import VAR, InvalidSetting, load_settings
-from settlement.bets import check_player, parse_bet
-from settlement.errors import CroupierError, InvalidBet
+from settlement.bets import Bet, check_player, parse_bet
+from settlement.errors import BetRejected, CroupierError, InvalidBet
 from settlement.intake import Answer, Door
 from settlement.receipts import Receipt
 from workflows import names
 from workflows.batcher import Batcher
-from workflows.settlement import Settlement
 
 DEMO_DEFAULTS: Final = {"CROUPIER_WINDOW_SECONDS": "2"}
 """The demo need not wait as long for a batch to fill as players would."""
 
 REPORT_COLUMNS: Final = 140
 """How wide tables are where no terminal says."""
+
+MAX_LAMPORTS: Final = 2**63 - 1
+"""The most that an amount on the command line may be: the program moves signed 64-bit amounts."""
 
 STOPPED_STATUS: Final = 130
 """As shells report a process that Ctrl-C has ended."""
@@ -78,7 +83,9 @@ def demo(
 
 @app.command("provision")
 def provision_command(
-    bankroll_lamports: Annotated[int, typer.Option(min=0, help="What each house is topped up to.")] = BANKROLL_LAMPORTS,
+    bankroll_lamports: Annotated[
+        int, typer.Option(min=0, max=MAX_LAMPORTS, help="What each house is topped up to.")
+    ] = BANKROLL_LAMPORTS,
     faucet: Annotated[bool, typer.Option(help="Draw lamports from a local ledger's faucet.")] = True,
 ) -> None:
     """Set up what a worker needs, once: journal, keys, program, circuits, houses, search attributes. Safe to repeat."""
@@ -88,7 +95,9 @@ def provision_command(
 @app.command()
 def open_vault(
     players: Annotated[list[str], typer.Argument(help="Players' keys in base58.")],
-    lamports: Annotated[int, typer.Option(min=0, help="Top each up to this, from the authority's account.")] = 0,
+    lamports: Annotated[
+        int, typer.Option(min=0, max=MAX_LAMPORTS, help="Top each up to this, from the authority's account.")
+    ] = 0,
 ) -> None:
     """Open vaults for players, without which their bets are rejected. Safe to repeat."""
     _run(_open_vault(players, lamports))
@@ -116,7 +125,10 @@ def status(
     subject: Annotated[
         str | None, typer.Argument(help="A bet id, or a batch id (settlement-…). None: all lanes.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: for a bet its receipt.")] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print JSON: for a bet its state, its receipt and whether the chain holds it."),
+    ] = False,
 ) -> None:
     """Show what became of a bet (its receipt is checked against the chain) or of a batch, or how the lanes stand."""
     _run(_status(subject, as_json))
@@ -138,10 +150,12 @@ def reconcile_command() -> None:
     _run(_reconcile())
 
 
-@app.command()
-def retry(batch_id: Annotated[str, typer.Argument(help="A batch id (settlement-…) that is parked as Failed.")]) -> None:
-    """Wake a batch that is parked as Failed."""
-    _run(_signal(batch_id, Settlement.retry.__name__))
+@app.command("retry")
+def retry_command(
+    batch_id: Annotated[str, typer.Argument(help="A batch id (settlement-…) that is parked as Failed.")],
+) -> None:
+    """Wake a batch that is parked as Failed. Exit status 1 if it is not."""
+    _run(_retry(batch_id))
 
 
 @app.command()
@@ -166,16 +180,16 @@ async def _up() -> int:
 
 
 async def _demo(plan: DemoPlan, json_file: Path | None) -> int:
-    if json_file is not None and not json_file.parent.is_dir():
-        raise InvalidSetting(f"--json: there is no directory {json_file.parent}")
+    if json_file is not None:
+        await asyncio.to_thread(check_writable, json_file)
     async with AsyncExitStack() as exits:
         with shown_progress(console) as progress:
             stack = await exits.enter_async_context(running_stack(VAR, DEMO_DEFAULTS, progress))
-            console.print(f"watch it in the Web UI: {stack.web_ui}", highlight=False)
+            show_stack(console, stack)
             report = await run_demo(stack, VAR, plan, progress)
     show(report, console)
     if json_file is not None:
-        await asyncio.to_thread(json_file.write_text, report.model_dump_json(indent=2) + "\n")
+        await asyncio.to_thread(write, report, json_file)
     return 0 if report.agreed else 1
 
 
@@ -201,37 +215,59 @@ async def _open_vault(players: list[str], lamports: int) -> int:
 async def _place(bets: Iterator[Any], door: Door) -> int:
     settings = load_settings()
     intake = TemporalIntake(await connect(), composition.batcher_settings(settings))
+    async with telling_of_silence(intake):
+        if door is Door.UPDATE:
+            return await _place_by_update(intake, bets)
+        if door is Door.SIGNAL:
+            return await _place_by_signal(intake, bets)
+        return await _place_by_workflow(intake, bets)
+
+
+async def _place_by_update(intake: TemporalIntake, bets: Iterator[Any]) -> int:
     answers = dict.fromkeys(Answer, 0)
-    if door is Door.UPDATE:
-        with console.status("placing…") as shown:
-            async for outcome in place_all(intake, bets):
-                answers[outcome.answer] += 1
-                shown.update(f"placing… {views.answers_line(answers)}")
-                if outcome.answer is Answer.REJECTED:
-                    views.show_rejected(console, outcome)
-        console.print(views.answers_line(answers))
-        return 1 if answers[Answer.REJECTED] else 0
-    if door is Door.SIGNAL:
-        sent = 0
-        for bet in bets:
-            await intake.signal(bet)
-            sent += 1
-        console.print(f"{sent} sent; a signal is not answered: ask `python starter.py status`")
-        return 0
-    handles: list[WorkflowHandle[Any, Receipt]] = []
-    unread = 0
+    with console.status("placing…") as shown:
+        async for outcome in place_all(intake, bets):
+            answers[outcome.answer] += 1
+            shown.update(f"placing… {views.answers_line(answers)}")
+            if outcome.answer is Answer.REJECTED:
+                views.show_rejected(console, outcome)
+    console.print(views.answers_line(answers))
+    return 1 if answers[Answer.REJECTED] else 0
+
+
+async def _place_by_signal(intake: TemporalIntake, bets: Iterator[Any]) -> int:
+    sent = 0
     for bet in bets:
+        await intake.signal(bet)
+        sent += 1
+    console.print(f"{sent} sent; a signal is not answered: ask `python starter.py status`")
+    return 0
+
+
+async def _place_by_workflow(intake: TemporalIntake, bets: Iterator[Any]) -> int:
+    tracked: list[tuple[Bet, WorkflowHandle[Any, Receipt]]] = []
+    all_settled = True
+    for sent in bets:
         try:
-            handles.append(await intake.track(parse_bet(bet)))
+            bet = parse_bet(sent)
+            tracked.append((bet, await intake.track(bet)))
         except InvalidBet:
             # No workflow can be named after it; the fast door records it with the reason.
-            unread += 1
-            async for outcome in place_all(intake, [bet]):
+            all_settled = False
+            async for outcome in place_all(intake, [sent]):
                 views.show_rejected(console, outcome)
-    receipts = [await handle.result() for handle in handles]
-    for receipt in receipts:
+        except BetRejected as rejected:
+            all_settled = False
+            views.show_rejected(console, rejected)
+    for bet, handle in tracked:
+        receipt = await handle.result()
+        if receipt.bet is None or receipt.bet.digest != bet.digest:
+            all_settled = False
+            views.show_without_receipt(console, bet.bet_id, handle.id)
+            continue
         views.show_receipt(console, receipt, None)
-    return 1 if unread or any(receipt.status == "rejected" for receipt in receipts) else 0
+        all_settled = all_settled and receipt.status == "settled"
+    return 0 if all_settled else 1
 
 
 async def _status(subject: str | None, as_json: bool) -> int:
@@ -255,11 +291,20 @@ async def _balances(players: list[str]) -> int:
 
 async def _reconcile() -> int:
     settings = load_settings()
+    client = await connect()
     with console.status("comparing journal and chain…"):
-        reports = await reconcile(await connect(), settings.lanes)
+        async with telling_of_silence(TemporalIntake(client, composition.batcher_settings(settings))):
+            reports = await reconcile(client, settings.lanes)
     for report in reports:
         views.show_reconciliation(console, report)
     return 0 if all(report.agreed for report in reports) else 1
+
+
+async def _retry(batch_id: str) -> int:
+    load_settings()  # The running stack's address is among them.
+    await retry(await connect(), batch_id)
+    console.print(f"retry sent to {batch_id}")
+    return 0
 
 
 async def _signal(workflow_id: str, name: str) -> int:
@@ -282,10 +327,14 @@ def _lines(file: Path | None) -> Iterator[Any]:
 
 
 def _json(text: str) -> Any:
+    """The value that `text` is as JSON; where it is none, or none that a Batcher could be sent in a list, the text."""
     try:
-        return json.loads(text)
-    except ValueError:
-        return text
+        value = json.loads(text)
+        from_json(to_json([value]))
+    except (ValueError, RecursionError):
+        # Surrogates stand for bytes of the command line that are no UTF-8.
+        return text.encode(errors="backslashreplace").decode()
+    return value
 
 
 def _run(work: Coroutine[Any, Any, int]) -> None:
@@ -296,7 +345,13 @@ def _run(work: Coroutine[Any, Any, int]) -> None:
         assert task is not None
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-        return await work
+        try:
+            return await work
+        except WorkflowUpdateRPCTimeoutOrCancelledError:
+            # The SDK raises it in place of a cancellation, too.
+            if task.cancelling():
+                raise asyncio.CancelledError from None
+            raise
 
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:

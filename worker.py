@@ -71,7 +71,7 @@ async def run(settings: Settings, queues: Queues) -> None:
     client = await connect()
     async with AsyncExitStack() as stack:
         if queues is not Queues.SETTLEMENT:
-            await stack.enter_async_context(await _proving_worker(client, settings))
+            await stack.enter_async_context(await _proving_worker(client, settings, stack))
         if queues is not Queues.PROVING:
             await stack.enter_async_context(await _settlement_worker(client, settings, stack))
         logger.info("worker_ready", queues=queues.value, lanes=settings.lanes, rpc_url=str(settings.rpc_url))
@@ -96,8 +96,8 @@ def settlement_activities(journal: Journal, ledger: Ledger, intake: Intake) -> l
     ]
 
 
-async def _proving_worker(client: Client, settings: Settings) -> Worker:
-    prover = await composition.load_prover(settings)
+async def _proving_worker(client: Client, settings: Settings, stack: AsyncExitStack) -> Worker:
+    prover = await stack.enter_async_context(composition.open_prover(settings))
     return Worker(
         client,
         task_queue=names.PROVING_QUEUE,

@@ -12,8 +12,8 @@ from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from settlement.bets import Bet, excerpt, lane_of, parse_bet
-from settlement.errors import InvalidBet, LaneSaturated, LaneUnavailable
-from settlement.intake import BetOutcome
+from settlement.errors import BetRejected, InvalidBet, LaneSaturated, LaneUnavailable
+from settlement.intake import Answer, BetOutcome
 from settlement.limits import MAX_BET_BYTES
 from settlement.receipts import Receipt
 from workflows import names
@@ -84,7 +84,8 @@ class TemporalIntake:
         """Places a bet by a workflow of its own, whose result is the receipt.
 
         If that workflow exists already, the bet goes through the fast door as well, which tells the same bet from another one
-        with its id and records a conflict.
+        with its id and records a conflict. Raises `BetRejected` then. A lane knows recent ids only, so an old workflow may yet be
+        another bet's: its receipt names its bet.
         """
         workflow_id = names.bet_workflow_id(bet.bet_id)
         try:
@@ -98,7 +99,9 @@ class TemporalIntake:
                 static_summary=f"{bet.player}: {bet.stake} lamports",
             )
         except WorkflowAlreadyStartedError:
-            await self.place(bet, tracked=False)
+            outcome = await self.place(bet, tracked=False)
+            if outcome.answer is Answer.REJECTED:
+                raise BetRejected(str(outcome.reason), outcome.detail, outcome.bet_id) from None
             return self._client.get_workflow_handle_for(BetWorkflow.run, workflow_id)
 
     def _batcher(self, lane: int) -> WorkflowHandle[Batcher, None]:

@@ -1,21 +1,25 @@
 """Bets, batches, lanes and balances as tables for people, or as JSON for machines. Shows what was read, and claims no more."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, Literal
 
+from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.table import Table
 
 from client.intake import TemporalIntake
 from journal.adapter import SqlJournal
 from ledger.adapter import SolanaLedger
+from operations.lanes import lane_status
 from operations.provisioning import Provisioned
-from settlement.batches import BatchSummary, BetStatus
-from settlement.bets import Rejection, lane_of
-from settlement.errors import CroupierError
+from settlement.batches import BatchSummary
+from settlement.bets import Rejection, RejectionReason, lane_of
+from settlement.errors import BetRejected, CroupierError, LaneSilent
 from settlement.intake import Answer, BetOutcome
+from settlement.lifecycle import BatchStatus
 from settlement.receipts import Receipt, read_receipt, root_from
 from settlement.reconciliation import ReconciliationReport
+from workflows.batcher import BatcherStatus
 
 SHOWN_BATCHES: Final = 10
 SHOWN_REJECTIONS: Final = 10
@@ -26,6 +30,23 @@ SHOWN_PLAYERS: Final = 200
 
 class NotFound(CroupierError):
     """Nothing of that name is known."""
+
+
+class BetView(BaseModel):
+    """All that journal and chain know of a bet id.
+
+    `state`: rejected without a receipt means at a door; it may have been sent again since. `holds`: whether the receipt leads to
+    the root on chain, None if it names none. `rejections`: the latest of what was rejected under this id.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    bet_id: str
+    state: Literal["queued", "claimed", "settled", "rejected"]
+    batch_id: str | None
+    receipt: Receipt | None
+    holds: bool | None
+    rejections: tuple[Rejection, ...]
 
 
 def show_provisioned(console: Console, provisioned: Provisioned) -> None:
@@ -41,7 +62,7 @@ def answers_line(answers: Mapping[Answer, int]) -> str:
     return ", ".join(f"{count:,} {answer.value}" for answer, count in answers.items())
 
 
-def show_rejected(console: Console, rejected: BetOutcome | Rejection) -> None:
+def show_rejected(console: Console, rejected: BetOutcome | Rejection | BetRejected) -> None:
     """A bet that was not taken in, and why."""
     console.print(
         f"rejected {rejected.bet_id or '(no id)'}: {rejected.reason}: {rejected.detail}", markup=False, soft_wrap=True
@@ -49,9 +70,18 @@ def show_rejected(console: Console, rejected: BetOutcome | Rejection) -> None:
 
 
 async def show_lanes(console: Console, intake: TemporalIntake, lanes: int, journal: SqlJournal, as_json: bool) -> int:
-    """How the lanes stand, the latest batches and rejections."""
-    statuses = [await intake.status(lane) for lane in range(lanes)]
+    """How the lanes stand, the latest batches and rejections. Raises `LaneSilent` after showing what the journal has."""
+    statuses: list[BatcherStatus] = []
+    silence: LaneSilent | None = None
+    for lane in range(lanes):
+        try:
+            statuses.append(await lane_status(intake, lane))
+        except LaneSilent as error:
+            silence = error
+            break
     if as_json:
+        if silence is not None:
+            raise silence
         console.print_json("[" + ",".join(status.model_dump_json() for status in statuses) + "]")
         return 0
     table = Table(title="Lanes", title_justify="left")
@@ -70,7 +100,8 @@ async def show_lanes(console: Console, intake: TemporalIntake, lanes: int, journ
         table.add_row(
             str(batch.number),
             str(batch.lane),
-            batch.status,
+            # A failed one waits for a person, or had no bet left to settle.
+            f"{batch.status}: {batch.transitions[-1].detail}" if batch.status is BatchStatus.FAILED else batch.status,
             str(batch.bet_count),
             str(batch.player_count),
             batch.batch_id,
@@ -84,6 +115,8 @@ async def show_lanes(console: Console, intake: TemporalIntake, lanes: int, journ
             markup=False,
             highlight=False,
         )
+    if silence is not None:
+        raise silence
     return 0
 
 
@@ -115,30 +148,49 @@ async def show_batch(console: Console, batch: BatchSummary, journal: SqlJournal,
 
 async def show_bet(console: Console, bet_id: str, journal: SqlJournal, ledger: SolanaLedger, as_json: bool) -> int:
     """A bet's receipt, held against the record on chain, or where the bet is."""
-    receipt = await read_receipt(bet_id, journal, ledger)
-    if receipt is not None:
-        holds = None
-        if receipt.bet and receipt.inclusion and receipt.lane is not None and receipt.number is not None:
-            record = await ledger.batch_record(receipt.lane, receipt.number)
-            holds = record is not None and record.bets_root == root_from(receipt.bet, receipt.inclusion)
-        if as_json:
-            console.print_json(receipt.model_dump_json())
-        else:
-            show_receipt(console, receipt, holds)
-        return 0 if holds is not False else 1
-    record = await journal.bet(bet_id)
-    if record is None:
-        rejections = await journal.rejections(SHOWN_REJECTIONS, bet_id)
-        if not rejections:
-            raise NotFound(
-                f"no bet or batch {bet_id} is in the journal: it may still be queued, see `python starter.py status`"
-            )
-        for rejection in rejections:
+    view = await _bet_view(bet_id, journal, ledger)
+    if as_json:
+        console.print_json(view.model_dump_json())
+    elif view.receipt is not None:
+        show_receipt(console, view.receipt, view.holds)
+    elif view.batch_id is not None:
+        console.print(f"{bet_id}: in batch {view.batch_id}, not final yet", highlight=False)
+    else:
+        if view.state == "queued":
+            console.print(f"{bet_id}: queued, in no batch yet", highlight=False)
+        for rejection in view.rejections:
             show_rejected(console, rejection)
-        return 0
-    assert record.status is BetStatus.CLAIMED
-    console.print(f"{bet_id}: in batch {record.batch_id}, not final yet", highlight=False)
-    return 0
+    return 1 if view.holds is False else 0
+
+
+async def _bet_view(bet_id: str, journal: SqlJournal, ledger: SolanaLedger) -> BetView:
+    record = await journal.bet(bet_id)
+    rejections = await journal.rejections(SHOWN_REJECTIONS, bet_id)
+    if record is None and not rejections:
+        raise NotFound(
+            f"no bet or batch {bet_id} is in the journal: it may still be queued, see `python starter.py status`"
+        )
+    receipt = await read_receipt(bet_id, journal, ledger)
+    holds = None
+    if receipt and receipt.bet and receipt.inclusion and receipt.lane is not None and receipt.number is not None:
+        on_chain = await ledger.batch_record(receipt.lane, receipt.number)
+        holds = on_chain is not None and on_chain.bets_root == root_from(receipt.bet, receipt.inclusion)
+    if receipt is not None:
+        state = receipt.status
+    elif record is not None:
+        state = "claimed"
+    else:
+        # What it was in conflict with was taken in, and is not in the journal yet.
+        conflict = any(rejection.reason is RejectionReason.CONFLICT for rejection in rejections)
+        state = "queued" if conflict else "rejected"
+    return BetView(
+        bet_id=bet_id,
+        state=state,
+        batch_id=record.batch_id if record is not None else None,
+        receipt=receipt,
+        holds=holds,
+        rejections=tuple(rejections),
+    )
 
 
 def show_receipt(console: Console, receipt: Receipt, holds: bool | None) -> None:
@@ -160,6 +212,15 @@ def show_receipt(console: Console, receipt: Receipt, holds: bool | None) -> None
             if holds
             else "  [red]its inclusion proof does not lead to the bets root on chain: reconcile[/]"
         )
+
+
+def show_without_receipt(console: Console, bet_id: str, workflow_id: str) -> None:
+    """A bet that was taken in, but whose workflow was another bet's with this id."""
+    console.print(
+        f"{bet_id}: taken in, but {workflow_id} was another bet's: see `python starter.py status {bet_id}`",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 async def show_balances(

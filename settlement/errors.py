@@ -9,14 +9,18 @@ class CroupierError(Exception):
     retryable: ClassVar[bool] = False
 
 
-class InvalidBet(CroupierError):
-    """A bet that breaks the rules of its format."""
+class BetRejected(CroupierError):
+    """A bet that is not taken in, and why. `reason`: one of `settlement.bets.RejectionReason`."""
 
     def __init__(self, reason: str, detail: str, bet_id: str | None) -> None:
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
         self.bet_id = bet_id
+
+
+class InvalidBet(BetRejected):
+    """A bet that breaks the rules of its format."""
 
 
 class LaneSaturated(CroupierError):
@@ -29,6 +33,16 @@ class LaneUnavailable(CroupierError):
     """The lane's Batcher does not take bets, though it runs: send again later."""
 
     retryable = True
+
+
+class LaneSilent(CroupierError):
+    """The lane's Batcher does not say how it stands: most likely no worker runs."""
+
+    retryable = True
+
+
+class NotParked(CroupierError):
+    """What was to be retried is no batch, or none that is parked as Failed."""
 
 
 class IllegalTransition(CroupierError):

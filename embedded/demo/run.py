@@ -36,6 +36,9 @@ MAX_DEPOSIT_LAMPORTS: Final = LAMPORTS_PER_SOL
 PATIENCE_SECONDS: Final = 300.0
 """How long the demo waits without any further bet becoming final before it reports what is missing."""
 
+FINALITY_SECONDS: Final = 60.0
+"""How long Confirmed batches may take to be final, where Confirmed means less; 32 slots (13 seconds) as a rule."""
+
 RECEIPT_SECONDS: Final = 60.0
 """How long a tracked bet's receipt may take once all bets are final."""
 
@@ -120,13 +123,7 @@ class _Demo:
         settled = [bet for bet in scenario.settled if bet.bet_id in records]
         verified, differences = await self._check_receipts(tracked, batches)
         differences += _differences(scenario, before, after, settled, batches)
-        self._progress("reconciling", 0)
-        for report in await reconcile(self._stack.client, self._lanes):
-            differences += [
-                f"reconciliation: {finding.kind.value} of {finding.subject}: journal {finding.journal}, chain {finding.chain}"
-                for finding in report.findings
-            ]
-        self._progress("reconciling", 1)
+        differences += await self._reconcile(batches)
 
         expected = _expected(before.balances, scenario.settled)
         balances = [
@@ -231,6 +228,39 @@ class _Demo:
         """How many bets are queued or in batches on their way."""
         statuses = [await self._intake.status(lane) for lane in range(self._lanes)]
         return sum(status.queued + sum(status.in_flight.values()) for status in statuses)
+
+    async def _reconcile(self, batches: Sequence[BatchSummary]) -> list[str]:
+        """What a reconciliation finds that compares all of `batches`, and which of them it could not compare."""
+        differences = [
+            f"batch {batch.number} of lane {batch.lane} was not compared: it is not final after {FINALITY_SECONDS:.0f} seconds"
+            for batch in await self._wait_until_finalized(batches)
+        ]
+        self._progress("reconciling", 0)
+        # This one may join a run that began before they were final; the next one cannot.
+        await reconcile(self._stack.client, self._lanes)
+        self._progress("reconciling", 0.5)
+        for report in await reconcile(self._stack.client, self._lanes):
+            differences += [
+                f"reconciliation: {finding.kind.value} of {finding.subject}: journal {finding.journal}, chain {finding.chain}"
+                for finding in report.findings
+            ]
+        self._progress("reconciling", 1)
+        return differences
+
+    async def _wait_until_finalized(self, batches: Sequence[BatchSummary]) -> list[BatchSummary]:
+        """Those of `batches` whose records the finalized chain still lacks after `FINALITY_SECONDS`; usually none.
+
+        A reconciliation leaves them out, however right or wrong they are.
+        """
+        started_at = time.monotonic()
+        while True:
+            records = [record for lane in range(self._lanes) for record in await self._ledger.batch_records(lane)]
+            finalized = {(record.lane, record.number) for record in records}
+            left = [batch for batch in batches if (batch.lane, batch.number) not in finalized]
+            self._progress("waiting for finality", 1 - len(left) / max(len(batches), 1))
+            if not left or time.monotonic() - started_at > FINALITY_SECONDS:
+                return left
+            await asyncio.sleep(POLL_SECONDS)
 
     async def _batch(self, batch_id: str) -> BatchSummary:
         batch = await self._journal.batch(batch_id)

@@ -184,12 +184,24 @@ async def test_file_of_bets_that_cannot_be_read(make: Harm, right: Settings, tmp
     assert f"{file} cannot be read" in line
 
 
+@pytest.mark.parametrize("what", ["batcher-0", "b-1", b"settlement-\xff".decode(errors="surrogateescape")])
+async def test_retry_of_what_is_no_batch(what: str, right: Settings) -> None:
+    line = await complaint(("starter.py", "retry", what), right)
+    assert "is no batch: a batch id is settlement-…" in line
+
+
 async def test_state_directory_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     line = await complaint(("starter.py", "up"), {"CROUPIER_VAR": str(tmp_path / "file")})
     assert f"{tmp_path / 'file'} cannot be made" in line
 
 
-async def test_report_that_could_not_be_written_is_refused_before_the_demo(right: Settings, tmp_path: Path) -> None:
-    line = await complaint(("starter.py", "demo", "--json", str(tmp_path / "absent" / "report.json")), right)
-    assert f"--json: there is no directory {tmp_path / 'absent'}" in line
+@pytest.mark.parametrize(
+    ("file", "reason"), [("absent/report.json", "No such file or directory"), (".", "Is a directory")]
+)
+async def test_report_that_could_not_be_written_is_refused_before_the_demo(
+    file: str, reason: str, right: Settings, tmp_path: Path
+) -> None:
+    report = tmp_path / file
+    line = await complaint(("starter.py", "demo", "--json", str(report)), right)
+    assert f"--json: {report} cannot be written: {reason}" in line

@@ -61,6 +61,8 @@ async def test_no_command_shows_the_help() -> None:
         ["place", "--door", "window", "--bet", "{}"],
         ["demo", "--bets", "1"],
         ["pause", "-1"],
+        ["open-vault", "key", "--lamports", str(2**63)],
+        ["provision", "--bankroll-lamports", str(2**63)],
         ["nonsense"],
     ],
 )

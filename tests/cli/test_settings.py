@@ -46,3 +46,31 @@ def test_wrong_value_is_refused_by_name(variable: str, value: str, monkeypatch: 
 def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CROUPIER_LANES", "")
     assert load_settings().lanes == 1
+
+
+@pytest.mark.parametrize(
+    ("variable", "remedy"),
+    [
+        ("CROUPIER_LANE", "did you mean CROUPIER_LANES?"),
+        ("CROUPIER_WINDOW", "did you mean CROUPIER_WINDOW_SECONDS?"),
+        ("CROUPIER_VARS", "did you mean CROUPIER_VAR?"),
+        ("croupier_lanes", "did you mean CROUPIER_LANES?"),
+        ("CROUPIER_QQQ", "README, Configuration, has them all"),
+    ],
+)
+def test_misspelt_variable_is_refused_with_the_nearest_name(
+    variable: str, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, SECRET)
+    monkeypatch.setenv("CROUPIER_VAR", "var")
+    with pytest.raises(InvalidSetting) as refused:
+        load_settings()
+    assert str(refused.value).startswith(f"{variable}: there is no such setting, {remedy}")
+    assert SECRET not in str(refused.value)
+
+
+def test_misspelt_and_wrong_variables_are_named_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CROUPIER_LANE", "4")
+    monkeypatch.setenv("CROUPIER_WINDOW_SECONDS", "0")
+    with pytest.raises(InvalidSetting, match=r"^CROUPIER_LANE: .*; CROUPIER_WINDOW_SECONDS: "):
+        load_settings()

@@ -2,14 +2,46 @@
 
 import asyncio
 import json
+import signal
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from embedded.stack import BIN
-from settlement.bets import Bet
-from settlement.receipts import Receipt
-from tests.e2e.machine import Machine, as_json, as_line, eventually, run
+from embedded import processes
+from embedded.processes import Child
+from embedded.stack import BIN, ROOT
+from operations.views import BetView
+from settlement.bets import Bet, RejectionReason
+from starter import STOPPED_STATUS
+from tests.e2e.machine import (
+    COMMAND_SECONDS,
+    Machine,
+    as_json,
+    as_line,
+    environment,
+    eventually,
+    run,
+)
+
+
+@contextmanager
+def frozen(child: Child) -> Generator[None]:
+    """The process lives and does nothing."""
+    child.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        child.process.send_signal(signal.SIGCONT)
+
+
+async def view_of(machine: Machine, bet_id: str) -> BetView:
+    """What `status --json` says of a bet."""
+    done = await machine.starter("status", bet_id, "--json")
+    assert (done.status, done.err) == (0, "")
+    return BetView.model_validate_json(done.out)
 
 
 async def test_bets_through_every_door_settle(machine: Machine) -> None:
@@ -67,16 +99,84 @@ async def test_bad_bet_is_recorded_with_its_reason_through_the_other_doors_too(
     await eventually("the rejection is in the journal", recorded)
 
 
+@pytest.mark.parametrize("door", ["update", "signal"])
+async def test_what_temporal_cannot_carry_as_json_is_recorded_as_its_text(
+    machine: Machine, tmp_path: Path, door: str
+) -> None:
+    sent = {f"surrogate by {door}": '"\\ud800"'}
+    for depth in (220, 400, 100_000):
+        sent[f"{depth} deep by {door}"] = "[" * depth + "]" * depth
+    file = tmp_path / "bets.jsonl"
+    file.write_text("\n".join(f'["{note}", {value}]' for note, value in sent.items()))
+    done = await machine.starter("place", "--door", door, str(file))
+    assert (done.status, done.err) == (1 if door == "update" else 0, "")
+
+    async def recorded() -> bool:
+        malformed = [
+            rejection.payload
+            for rejection in await machine.journal.rejections(50)
+            if rejection.reason is RejectionReason.MALFORMED
+        ]
+        return all(any(note in payload for payload in malformed) for note in sent)
+
+    await eventually("all are in the journal", recorded)
+
+
+async def test_conflict_through_the_tracked_door_is_not_shown_as_settled(machine: Machine, settled: Bet) -> None:
+    other = settled.model_copy(update={"stake": settled.stake + 777_000})
+    done = await machine.starter("place", "--door", "workflow", "--bet", as_line(other))
+    assert (done.status, done.err) == (1, "")
+    assert f"rejected {settled.bet_id}: conflict: " in done.out
+    assert "settled" not in done.out.replace(settled.bet_id, "")
+
+    again = await machine.starter("place", "--door", "workflow", "--bet", as_line(settled))
+    assert (again.status, again.err) == (0, "")
+    assert f"{settled.bet_id}: settled" in again.out
+
+
+async def test_receipt_of_another_bet_with_the_same_id_is_not_shown_as_the_bets_own(machine: Machine) -> None:
+    [bet] = machine.bets(1, "overtaken")
+    other = bet.model_copy(update={"stake": bet.stake + 1})
+    await machine.place([bet])
+    done = await machine.starter("place", "--door", "workflow", "--bet", as_line(other))
+    assert (done.status, f"{bet.bet_id}: rejected" in done.out) == (1, True)
+
+    done = await machine.starter("place", "--door", "workflow", "--bet", as_line(bet))
+    assert (done.status, done.err) == (1, "")
+    assert f"{bet.bet_id}: taken in, but bet-{bet.bet_id} was another bet's" in done.out
+    await machine.settled([bet])
+
+
 async def test_status_of_a_bet_shows_its_receipt_checked_against_the_chain(machine: Machine, settled: Bet) -> None:
     done = await machine.starter("status", settled.bet_id)
     assert (done.status, done.err) == (0, "")
     assert f"{settled.bet_id}: settled" in done.out
     assert "its inclusion proof leads to the bets root on chain" in done.out
 
-    done = await machine.starter("status", settled.bet_id, "--json")
-    assert done.status == 0
-    receipt = Receipt.model_validate_json(done.out)
-    assert (receipt.status, receipt.bet) == ("settled", settled)
+    view = await view_of(machine, settled.bet_id)
+    assert (view.state, view.holds) == ("settled", True)
+    assert view.receipt is not None
+    assert (view.receipt.status, view.receipt.bet) == ("settled", settled)
+
+
+async def test_status_of_a_bet_that_is_not_settled_is_json_too(machine: Machine) -> None:
+    refused, claimed = machine.bets(2, "unsettled")
+    await machine.intake.signal({**as_json(refused), "stake": 0})
+
+    async def recorded() -> bool:
+        return bool(await machine.journal.rejections(1, refused.bet_id))
+
+    await eventually("the rejection is in the journal", recorded)
+    view = await view_of(machine, refused.bet_id)
+    assert (view.state, view.receipt, view.holds) == ("rejected", None, None)
+    assert [rejection.reason for rejection in view.rejections] == [RejectionReason.STAKE_OUT_OF_RANGE]
+
+    await machine.place([claimed])
+    batch_id = await machine.batch_of(claimed)
+    with frozen(machine.children["worker"]):
+        view = await view_of(machine, claimed.bet_id)
+    assert (view.state, view.batch_id, view.receipt, view.holds) == ("claimed", batch_id, None, None)
+    await machine.settled([claimed])
 
 
 async def test_status_of_a_batch_shows_its_life_and_its_bets(machine: Machine, settled: Bet) -> None:
@@ -116,6 +216,15 @@ async def test_paused_lane_takes_bets_and_settles_them_once_resumed(machine: Mac
     assert (lane["paused"], lane["queued"]) == (True, len(bets))
     assert "paused" in (await machine.starter("status")).out
 
+    conflict = bets[0].model_copy(update={"stake": bets[0].stake + 1})
+    await machine.place([conflict])
+
+    async def recorded() -> bool:
+        return bool(await machine.journal.rejections(1, conflict.bet_id))
+
+    await eventually("the conflict is in the journal", recorded)
+    assert (await view_of(machine, conflict.bet_id)).state == "queued", "what it conflicts with is not rejected"
+
     assert (await machine.starter("resume", "0")).status == 0
     await machine.settled(bets)
 
@@ -127,3 +236,27 @@ async def test_operating_what_is_not_there_says_so(machine: Machine) -> None:
         assert done.err.startswith("starter: ")
         assert "not found" in done.err
         assert len(done.err.splitlines()) == 1
+
+
+async def test_commands_say_that_no_worker_answers_and_can_be_stopped(machine: Machine, tmp_path: Path) -> None:
+    [bet] = machine.bets(1, "unanswered")
+    waiting: list[Child] = []
+    with frozen(machine.children["worker"]):
+        with environment({"CROUPIER_VAR": str(machine.var)}):
+            for name, *arguments in (("place", "--bet", as_line(bet)), ("reconcile",)):
+                command = [sys.executable, "starter.py", name, *arguments]
+                waiting.append(await processes.start(name, command, log=tmp_path / f"{name}.log", folder=ROOT))
+        shown = await machine.starter("status")
+        for child in waiting:
+            await child.wait_for_line("no worker answers for lane 0: start `python worker.py`", COMMAND_SECONDS)
+            child.process.send_signal(signal.SIGINT)
+            assert await child.process.wait() == STOPPED_STATUS
+            said = child.log.read_text().splitlines()
+            assert (len(said), said[-1]) == (2, "stopped")
+
+    assert shown.status == 1
+    assert shown.err.startswith("starter: no worker answers for lane 0: start `python worker.py`")
+    assert len(shown.err.splitlines()) == 1
+    assert "Latest batches" in shown.out
+    await machine.place([bet])
+    await machine.settled([bet])

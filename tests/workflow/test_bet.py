@@ -8,6 +8,7 @@ from temporalio.common import RawValue, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from settlement.bets import Bet, RejectionReason, lane_of
+from settlement.errors import BetRejected
 from settlement.intake import Answer
 from settlement.limits import MAX_BETS_PER_UPDATE
 from settlement.receipts import Receipt, root_from
@@ -186,8 +187,10 @@ async def test_other_content_under_a_tracked_id_is_recorded_as_a_conflict(casino
     await casino.open_lane(max_bets=1)
     tracked = bet("tracked")
     receipt = await casino.result(await casino.intake.track(tracked))
-    handle = await casino.intake.track(bet("tracked", stake=999))
-    assert (await casino.result(handle)).bet == receipt.bet == tracked
+    with pytest.raises(BetRejected) as refusal:
+        await casino.intake.track(bet("tracked", stake=999))
+    assert (refusal.value.bet_id, refusal.value.reason) == ("tracked", RejectionReason.CONFLICT)
+    assert receipt.bet == tracked
     (rejection,) = await casino.rejections(1)
     assert (rejection.bet_id, rejection.reason) == ("tracked", RejectionReason.CONFLICT)
 

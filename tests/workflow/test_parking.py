@@ -2,12 +2,14 @@
 
 import pytest
 
+from operations.retrying import retry
 from settlement.batches import Statement, batch_id
 from settlement.errors import (
     CroupierError,
     HouseUncovered,
     JournalConflict,
     LedgerMisconfigured,
+    NotParked,
     ProofRejected,
     ProvingKeyMissing,
     SettlementRefused,
@@ -176,6 +178,26 @@ async def test_retry_of_a_batch_that_is_not_parked_changes_nothing(casino: Casin
     casino.ledger.release()
     await casino.result(handle)
     assert await statuses(casino) == ALL_THE_WAY
+
+
+async def test_an_operator_s_retry_is_sent_to_a_parked_batch_only(casino: Casino) -> None:
+    casino.prover.script.fail("prove", ProofRejected("the proof does not verify"))
+    casino.ledger.fates.append(Fate.WAITS)
+    bets = some_bets(4)
+    handle = await casino.start_batch(bets)
+    await parked(casino)
+    await retry(casino.client, handle.id)
+
+    async def submitted() -> bool:
+        return (await casino.batch_status(bets)).status is BatchStatus.SUBMITTED
+
+    await casino.soon(submitted)
+    with pytest.raises(NotParked, match="is Submitted: only"):
+        await retry(casino.client, handle.id)
+    casino.ledger.release()
+    await casino.result(handle)
+    with pytest.raises(NotParked, match="is Confirmed, its workflow has ended: only"):
+        await retry(casino.client, handle.id)
 
 
 async def test_a_parked_batch_leaves_the_lane_s_other_batches_alone(casino: Casino) -> None:
