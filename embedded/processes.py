@@ -12,6 +12,9 @@ from typing import Final
 STOP_GRACE_SECONDS: Final = 15.0
 """How long a child may take to stop by itself before it is killed."""
 
+PORTS_TRIED: Final = 100
+"""From the preferred one on."""
+
 POLL_SECONDS: Final = 0.1
 LOG_TAIL_BYTES: Final = 4_000
 LOG_TAIL_LINES: Final = 8
@@ -78,16 +81,16 @@ async def stop(child: Child) -> None:
 
 
 def free_port(preferred: int) -> int:
-    """`preferred` if nobody listens there, else any free port of this machine."""
-    for port in (preferred, 0):
+    """`preferred` if nobody listens there, else the next free port above: programs that let the system choose do not meet there."""
+    for port in range(preferred, preferred + PORTS_TRIED):
         with socket.socket() as candidate:
             candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 candidate.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return candidate.getsockname()[1]
-    raise ChildFailed("no port of this machine is free")
+            return port
+    raise ChildFailed(f"none of the ports {preferred} to {preferred + PORTS_TRIED - 1} is free")
 
 
 def _end_with_parent() -> None:

@@ -6,6 +6,7 @@ change what is there already: what differs from what is wanted is an error that 
 
 import asyncio
 import hashlib
+import itertools
 import secrets
 import struct
 import time
@@ -113,6 +114,7 @@ class Provisioner:
         self._authority = authority
         self._authority_key = authority.pubkey()
         self._micro_lamports_per_unit = priority_fee_micro_lamports
+        self._distinct = itertools.count(secrets.randbelow(_DISTINGUISHING_UNITS))
 
     async def ensure_program(self, program: Keypair, code: bytes, progress: Progress) -> bool:
         """Deploys `code` (an ELF file) under `program`'s key unless it is there; answers whether it had to.
@@ -362,7 +364,8 @@ class Provisioner:
 
     def _message(self, job: _Job, blockhash: str) -> Message:
         # The odd units make two equal transfers over one blockhash two transactions.
-        units = COMPUTE_UNITS_PER_INSTRUCTION * len(job.instructions) + secrets.randbelow(_DISTINGUISHING_UNITS)
+        odd_units = next(self._distinct) % _DISTINGUISHING_UNITS
+        units = COMPUTE_UNITS_PER_INSTRUCTION * len(job.instructions) + odd_units
         prefix = [set_compute_unit_limit(units), set_compute_unit_price(self._micro_lamports_per_unit)]
         return Message.new_with_blockhash(
             [*prefix, *job.instructions], self._authority_key, Hash.from_string(blockhash)

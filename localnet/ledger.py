@@ -142,7 +142,7 @@ class Ledger:
             if genesis is not None:
                 ledger = cls(store, genesis, slot_seconds)
                 # Slots that were open or unstored at a crash were seen by clients: never show a lower one again.
-                ledger._chain.skip_to(ledger._chain.tip.slot + UNSTORED_BLOCKS_MAX + 1)
+                ledger._chain.skip_to(ledger._chain.tip.slot + UNSTORED_BLOCKS_MAX + 2)
                 ledger._begin_slot()
                 return ledger
             return cls(store, _create(store), slot_seconds)

@@ -24,9 +24,7 @@ later = st.tuples(st.sampled_from(["claim again", "prove", "eject", "confirm"]),
 _lanes = count()
 
 
-@settings(
-    max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
-)
+@settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
 @given(commands=st.lists(st.one_of(claims, later), max_size=12))
 async def test_each_bet_has_one_fate_and_money_is_conserved(
     journal: SqlJournal, commands: list[tuple[str, list[tuple[int, int, int, bool]] | int]]

@@ -2,8 +2,8 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Generator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from solders.signature import Signature
 from solders.system_program import ID as SYSTEM_PROGRAM
 from solders.transaction import VersionedTransaction
 
+from localnet.chain import CONFIRMED_DEPTH_BLOCKS
 from localnet.errors import LedgerUnusable
 from localnet.ledger import FAUCET_LAMPORTS, LEADER_LAMPORTS, UNSTORED_BLOCKS_MAX, Ledger
 from localnet.store import SlotWrites
@@ -42,6 +43,22 @@ async def total_lamports(cluster: Cluster) -> int:
         "getProgramAccounts", str(SYSTEM_PROGRAM), {"encoding": "base64", "commitment": "confirmed"}
     )
     return sum(entry["account"]["lamports"] for entry in accounts)
+
+
+@contextmanager
+def stalled_disk(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
+    """Nothing is stored meanwhile."""
+    disk_free, commit = asyncio.Event(), ledger.store.commit
+
+    async def slow_commit(slots: Sequence[SlotWrites]) -> None:
+        await disk_free.wait()
+        await commit(slots)
+
+    monkeypatch.setattr(ledger.store, "commit", slow_commit)
+    try:
+        yield
+    finally:
+        disk_free.set()
 
 
 async def test_kill_in_a_stream_of_transfers_loses_nothing_confirmed(tmp_path: Path) -> None:
@@ -116,17 +133,18 @@ async def test_resending_after_a_restart_never_pays_twice(tmp_path: Path) -> Non
         assert await cluster.result("isBlockhashValid", str(transaction.message.recent_blockhash))
 
 
-async def test_reads_differ_by_commitment_also_after_a_restart(tmp_path: Path) -> None:
+async def test_reads_differ_by_commitment_also_after_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipient = Keypair().pubkey()
 
     async def balances(cluster: Cluster) -> list[int]:
         return [await cluster.balance(recipient, level) for level in ("finalized", "confirmed", "processed")]
 
-    async with running_cluster(tmp_path / "ledger.db", SLOT_SECONDS) as (cluster, _):
-        signature = (await cluster.client.request_airdrop(recipient, SOL)).value
-        assert await balances(cluster) == [0, 0, SOL]
-        missing = await cluster.result("getAccountInfo", str(recipient), {"commitment": "finalized"})
-        assert missing["value"] is None
+    async with running_cluster(tmp_path / "ledger.db", SLOT_SECONDS) as (cluster, running):
+        with stalled_disk(running.ledger, monkeypatch):
+            signature = (await cluster.client.request_airdrop(recipient, SOL)).value
+            assert await balances(cluster) == [0, 0, SOL]
+            missing = await cluster.result("getAccountInfo", str(recipient), {"commitment": "finalized"})
+            assert missing["value"] is None
         await cluster.wait_for(signature, "confirmed")
         assert await balances(cluster) == [0, SOL, SOL]
     async with running_cluster(tmp_path / "ledger.db", SLOT_SECONDS) as (cluster, _):
@@ -160,30 +178,24 @@ async def test_an_expired_blockhash_is_refused_and_its_statuses_stay_searchable(
 
 
 async def test_nothing_is_confirmed_before_it_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    most = UNSTORED_BLOCKS_MAX + CONFIRMED_DEPTH_BLOCKS + 1
     async with running_cluster(tmp_path / "ledger.db", SLOT_SECONDS) as (cluster, running):
-        disk_free = asyncio.Event()
-        commit = running.ledger.store.commit
 
-        async def slow_commit(slots: Sequence[SlotWrites]) -> None:
-            await disk_free.wait()
-            await commit(slots)
+        async def unconfirmed_slots() -> int:
+            confirmed = await cluster.result("getSlot", {"commitment": "confirmed"})
+            return await cluster.result("getSlot", {"commitment": "processed"}) - confirmed
 
-        monkeypatch.setattr(running.ledger.store, "commit", slow_commit)
-        try:
+        async def stands_still() -> bool:
+            return await unconfirmed_slots() == most
+
+        with stalled_disk(running.ledger, monkeypatch):
             signature = (await cluster.client.request_airdrop(Keypair().pubkey(), SOL)).value
-            start = await cluster.result("getSlot", {"commitment": "processed"})
-
-            async def slots_passed() -> bool:
-                return await cluster.result("getSlot", {"commitment": "processed"}) >= start + UNSTORED_BLOCKS_MAX - 1
-
-            await until(slots_passed)
+            await until(stands_still)
             await asyncio.sleep(3 * SLOT_SECONDS)  # time in which a ledger without the rule would confirm
             status = await cluster.status(signature)
             assert status is not None
             assert status["confirmationStatus"] == "processed"
-            assert await cluster.result("getSlot", {"commitment": "processed"}) <= start + UNSTORED_BLOCKS_MAX + 1
-        finally:
-            disk_free.set()
+            assert await unconfirmed_slots() == most
         await cluster.wait_for(signature, "confirmed", "finalized")
 
 
@@ -198,7 +210,7 @@ async def test_slots_seen_before_a_crash_are_not_used_again(tmp_path: Path, monk
     slots = asyncio.create_task(ledger.run())
 
     async def some_slots() -> bool:
-        return ledger.view("processed").slot >= start + UNSTORED_BLOCKS_MAX - 1
+        return ledger.view("processed").slot >= start + UNSTORED_BLOCKS_MAX
 
     await until(some_slots)
     slots.cancel()

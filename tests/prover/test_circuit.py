@@ -98,7 +98,7 @@ def test_the_circuit_outputs_the_public_input_of_the_domain(
     assert circuits[statement.shape.name].accepts(circuit_signals(statement), statement.public_input)
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(bets=st.integers(1, 64), players=st.integers(1, 16), seed=st.integers(0, 2**32))
 def test_random_batches_of_any_fill_are_proven(
     circuits: dict[str, Circuit], statement_of: StatementOf, bets: int, players: int, seed: int
@@ -107,7 +107,7 @@ def test_random_batches_of_any_fill_are_proven(
     assert circuits[statement.shape.name].accepts(circuit_signals(statement), statement.public_input)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(bets=st.integers(1, 64), players=st.integers(1, 16), seed=st.integers(0, 2**32))
 def test_signals_carry_exactly_what_the_public_input_commits_to(
     statement_of: StatementOf, bets: int, players: int, seed: int

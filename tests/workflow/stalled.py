@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import pytest
 
-PATIENCE_SECONDS: Final = 20.0
+PATIENCE_SECONDS: Final = 60.0
 
 
 class Stalled:

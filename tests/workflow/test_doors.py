@@ -192,7 +192,7 @@ async def test_rejections_that_the_journal_has_not_taken_saturate_a_lane_too(cas
         with pytest.raises(LaneSaturated):
             await casino.place_many(some_bets(1))
     await casino.rejections(MAX_BETS_PER_UPDATE)
-    await casino.place_many(some_bets(1))
+    assert [answer.answer for answer in await casino.place_patiently(some_bets(1))] == [Answer.ACCEPTED]
 
 
 async def full_lane(casino: Casino) -> WorkflowHandle[Batcher, None]:

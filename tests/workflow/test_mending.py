@@ -221,7 +221,7 @@ async def test_an_update_of_bets_as_malformed_as_can_be_is_answered_in_bounds_an
     for rejection in await casino.rejections(MAX_BETS_PER_UPDATE):
         assert len(rejection.detail) >= MAX_REJECTED_PAYLOAD_CHARS
     good = bet("good")
-    await casino.place_many([good])
+    await casino.place_patiently([good])
     await casino.idle()
     await casino.assert_settled_once([good])
     assert (await casino.record_of(good)).status is BetStatus.SETTLED
