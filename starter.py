@@ -13,7 +13,7 @@ import structlog
 import typer
 from pydantic_core import from_json, to_json
 from rich.console import Console
-from temporalio.client import WorkflowFailureError, WorkflowHandle, WorkflowUpdateRPCTimeoutOrCancelledError
+from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.service import RPCError
 
 import composition
@@ -345,13 +345,7 @@ def _run(work: Coroutine[Any, Any, int]) -> None:
         assert task is not None
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-        try:
-            return await work
-        except WorkflowUpdateRPCTimeoutOrCancelledError:
-            # The SDK raises it in place of a cancellation, too.
-            if task.cancelling():
-                raise asyncio.CancelledError from None
-            raise
+        return await work
 
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:

@@ -6,7 +6,12 @@ from collections.abc import Sequence
 from typing import Any, Final, TypeVar
 
 from pydantic_core import to_json
-from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
+from temporalio.client import (
+    Client,
+    WorkflowHandle,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+)
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
@@ -119,18 +124,22 @@ class TemporalIntake:
                 if isinstance(error.cause, ApplicationError) and error.cause.type == LaneSaturated.__name__:
                     raise LaneSaturated(error.cause.message) from error
                 raise
+            except WorkflowUpdateRPCTimeoutOrCancelledError as error:
+                # The SDK raises it in place of a cancellation, too.
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise asyncio.CancelledError from error
             except RPCError as error:
                 if error.status is RPCStatusCode.RESOURCE_EXHAUSTED:
                     raise LaneSaturated(f"lane {lane} has too many updates in flight: send again later") from error
                 if error.status is RPCStatusCode.NOT_FOUND:
                     await self.ensure_batcher(lane)
-                elif error.status is RPCStatusCode.FAILED_PRECONDITION:
-                    # The server drops the updates of a workflow task that fails, as it does by design where a signal comes in
-                    # while the Batcher continues as new.
-                    await asyncio.sleep(wait * random.uniform(0.5, 1.0))
-                    wait = min(wait * 2, LONGEST_WAIT_SECONDS)
-                else:
+                # The server drops the updates of a workflow task that fails, as it does by design where a signal comes in while
+                # the Batcher continues as new.
+                elif error.status is not RPCStatusCode.FAILED_PRECONDITION:
                     raise
+            await asyncio.sleep(wait * random.uniform(0.5, 1.0))
+            wait = min(wait * 2, LONGEST_WAIT_SECONDS)
         raise LaneUnavailable(
             f"lane {lane} took no update in {MAX_SENDS} sends: send again later, which is harmless; "
             f"if it lasts, see why the workflow tasks of {names.batcher_id(lane)} fail in Temporal's Web UI"

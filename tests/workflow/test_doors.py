@@ -1,6 +1,6 @@
 """The three doors of a lane: what each answers, and that all end in one queue."""
 
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from temporalio.client import (
@@ -11,6 +11,7 @@ from temporalio.client import (
     WorkflowHandle,
     WorkflowUpdateFailedError,
     WorkflowUpdateHandle,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
 )
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError, RPCStatusCode
@@ -140,11 +141,20 @@ async def test_a_saturated_lane_refuses_updates_until_it_has_drained(casino: Cas
     await casino.assert_settled_once([*bets, late])
 
 
-class DroppedUpdates(Interceptor):
-    """Answers the next `count` updates as the server does when the workflow task that they came with fails."""
+TASK_FAILED: Final = RPCError(
+    "Unable to perform workflow execution update due to unexpected workflow task failure.",
+    RPCStatusCode.FAILED_PRECONDITION,
+    b"",
+)
+"""As the server answers the updates of a workflow task that fails."""
 
-    def __init__(self, count: int) -> None:
+
+class DroppedUpdates(Interceptor):
+    """Answers the next `count` updates with `error`."""
+
+    def __init__(self, count: int, error: Exception = TASK_FAILED) -> None:
         self.count = count
+        self.error = error
 
     def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:
         dropped = self
@@ -154,8 +164,7 @@ class DroppedUpdates(Interceptor):
                 if dropped.count == 0:
                     return await super().start_workflow_update(input)
                 dropped.count -= 1
-                text = "Unable to perform workflow execution update due to unexpected workflow task failure."
-                raise RPCError(text, RPCStatusCode.FAILED_PRECONDITION, b"")
+                raise dropped.error
 
         return Outbound(next)
 
@@ -165,9 +174,13 @@ def intake_through(casino: Casino, interceptor: Interceptor) -> TemporalIntake:
     return TemporalIntake(Client(service, data_converter=pydantic_data_converter, interceptors=[interceptor]), SETTINGS)
 
 
-async def test_bets_that_a_failed_task_has_dropped_are_sent_again(casino: Casino) -> None:
+@pytest.mark.parametrize("error", [TASK_FAILED, WorkflowUpdateRPCTimeoutOrCancelledError()])
+async def test_bets_that_no_batcher_has_answered_are_sent_again(
+    casino: Casino, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "LONGEST_WAIT_SECONDS", 0.05)
     await casino.open_lane()
-    dropped = DroppedUpdates(intake.MAX_SENDS - 1)
+    dropped = DroppedUpdates(intake.MAX_SENDS - 1, error)
     bets = some_bets(2)
     answers = await intake_through(casino, dropped).place_many(LANE, as_json(bets))
     assert (dropped.count, [answer.answer for answer in answers]) == (0, [Answer.ACCEPTED] * 2)
