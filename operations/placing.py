@@ -19,7 +19,7 @@ LONGEST_WAIT_SECONDS: Final = 10.0
 async def place_all(intake: TemporalIntake, bets: Iterable[Any]) -> AsyncGenerator[BetOutcome]:
     """Places bets given as JSON values and yields an outcome for each, lane by lane within a chunk.
 
-    Sending again after a doubt is harmless.
+    Sending again after a doubt is harmless. Raises `LaneUnavailable`.
     """
     for chunk in _chunks(bets):
         by_lane: defaultdict[int, list[Any]] = defaultdict(list)

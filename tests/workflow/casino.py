@@ -187,6 +187,14 @@ class Casino:
         handle = self.client.get_workflow_handle_for(Settlement.run, batch_id(lane, bets))
         return await handle.query(Settlement.status)
 
+    async def reaches(self, bets: Sequence[Bet], status: BatchStatus, lane: int = LANE) -> None:
+        """Waits, without letting time be skipped, until the batch of `bets` has this status."""
+
+        async def reached() -> bool:
+            return (await self.batch_status(bets, lane)).status is status
+
+        await self.soon(reached)
+
     async def batches(self, lane: int = LANE) -> list[BatchSummary]:
         """The lane's batches by number."""
         return await self.journal.batches(lane, 0, 1_000)

@@ -107,11 +107,7 @@ async def test_a_loss_is_judged_by_what_the_vault_holds_once_the_earlier_batches
 ) -> None:
     casino.ledger.fates.append(Fate.WAITS)
     await casino.start_batch(WIN)
-
-    async def submitted() -> bool:
-        return (await casino.batch_status(WIN)).status is BatchStatus.SUBMITTED
-
-    await casino.soon(submitted)
+    await casino.reaches(WIN, BatchStatus.SUBMITTED)
     reading = Stalled(monkeypatch, casino.ledger, "vaults")
     later = await casino.start_batch(LOSS)
     await reading.reached()

@@ -90,11 +90,7 @@ async def test_a_batch_that_a_broken_journal_did_not_take_is_claimed_once_it_is_
     bets = some_bets(4)
     with casino.broken_journal():
         handle = await casino.start_batch(bets)
-
-        async def failed() -> bool:
-            return (await casino.batch_status(bets)).status is BatchStatus.FAILED
-
-        await casino.soon(failed)
+        await casino.reaches(bets, BatchStatus.FAILED)
         shown = (await casino.batch_status(bets)).transitions[-1]
         assert "JournalMisconfigured" in shown.detail
         assert (await casino.batch_status(bets)).number is None
@@ -110,11 +106,7 @@ async def test_retry_wakes_a_parked_batch_at_once(casino: Casino) -> None:
     await parked(casino, 9)
     casino.ledger.fund_house(LANE, HOUSE_BALANCE)
     await handle.signal(Settlement.retry)
-
-    async def confirmed() -> bool:
-        return (await casino.batch_status(WINS)).status is BatchStatus.CONFIRMED
-
-    await casino.soon(confirmed)
+    await casino.reaches(WINS, BatchStatus.CONFIRMED)
     (batch,) = await casino.batches()
     assert "retry asked for" in [step.detail for step in batch.transitions]
     await casino.assert_settled_once(WINS)
@@ -168,11 +160,7 @@ async def test_retry_of_a_batch_that_is_not_parked_changes_nothing(casino: Casin
     casino.ledger.fates.append(Fate.WAITS)
     bets = some_bets(4)
     handle = await casino.start_batch(bets)
-
-    async def submitted() -> bool:
-        return (await casino.batch_status(bets)).status is BatchStatus.SUBMITTED
-
-    await casino.soon(submitted)
+    await casino.reaches(bets, BatchStatus.SUBMITTED)
     await handle.signal(Settlement.retry)
     await handle.signal("retry", args=["now", "please"])
     casino.ledger.release()
@@ -187,11 +175,7 @@ async def test_an_operator_s_retry_is_sent_to_a_parked_batch_only(casino: Casino
     handle = await casino.start_batch(bets)
     await parked(casino)
     await retry(casino.client, handle.id)
-
-    async def submitted() -> bool:
-        return (await casino.batch_status(bets)).status is BatchStatus.SUBMITTED
-
-    await casino.soon(submitted)
+    await casino.reaches(bets, BatchStatus.SUBMITTED)
     with pytest.raises(NotParked, match="is Submitted: only"):
         await retry(casino.client, handle.id)
     casino.ledger.release()

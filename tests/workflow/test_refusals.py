@@ -44,11 +44,7 @@ async def test_an_uncovered_loss_waits_for_an_earlier_batch_that_may_cover_it(ca
     casino.ledger.fates.append(Fate.WAITS)
     win, loss = [bet("win", stake=100, won=True)], [bet("loss", stake=100), bet("other", player=1)]
     earlier = await casino.start_batch(win)
-
-    async def submitted() -> bool:
-        return (await casino.batch_status(win)).status is BatchStatus.SUBMITTED
-
-    await casino.soon(submitted)
+    await casino.reaches(win, BatchStatus.SUBMITTED)
     later = await casino.start_batch(loss)
 
     async def waiting() -> str:
@@ -66,19 +62,11 @@ async def test_a_loss_that_the_earlier_batch_does_not_cover_is_ejected_once_that
     casino.ledger.fates.append(Fate.WAITS)
     first, second = [bet("first", stake=100)], [bet("second", stake=100), bet("other", player=1)]
     earlier = await casino.start_batch(first)
-
-    async def submitted() -> bool:
-        return (await casino.batch_status(first)).status is BatchStatus.SUBMITTED
-
-    await casino.soon(submitted)
+    await casino.reaches(first, BatchStatus.SUBMITTED)
     # The vault still covers the second loss when it is claimed; it is refused when it is signed, or lands.
     casino.ledger.fates.append(Fate.WAITS)
     later = await casino.start_batch(second)
-
-    async def both_submitted() -> bool:
-        return (await casino.batch_status(second)).status is BatchStatus.SUBMITTED
-
-    await casino.soon(both_submitted)
+    await casino.reaches(second, BatchStatus.SUBMITTED)
     casino.ledger.release()
     assert (await casino.result(earlier)).settled == 1
     result = await casino.result(later)

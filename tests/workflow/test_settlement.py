@@ -194,11 +194,7 @@ async def test_a_terminated_settlement_started_again_does_not_pay_twice(casino: 
     casino.ledger.fates.append(Fate.WAITS)
     bets = some_bets(4)
     handle = await casino.start_batch(bets)
-
-    async def submitted() -> bool:
-        return (await casino.batch_status(bets)).status is BatchStatus.SUBMITTED
-
-    await casino.soon(submitted)
+    await casino.reaches(bets, BatchStatus.SUBMITTED)
     await handle.terminate()
     casino.ledger.release()
     result = await casino.settle(bets)
@@ -213,11 +209,7 @@ async def test_batches_settled_in_any_order_come_to_the_same_balances(casino: Ca
     first, second = some_bets(4, "first"), some_bets(4, "second")
     casino.ledger.fates.append(Fate.WAITS)
     slow = await casino.start_batch(first)
-
-    async def submitted() -> bool:
-        return (await casino.batch_status(first)).status is BatchStatus.SUBMITTED
-
-    await casino.soon(submitted)
+    await casino.reaches(first, BatchStatus.SUBMITTED)
     assert (await casino.settle(second)).number == 2
     casino.ledger.release()
     assert (await casino.result(slow)).number == 1
@@ -230,11 +222,7 @@ async def test_a_settlement_that_continued_as_new_while_submitted_goes_on_withou
     casino.ledger.fates.append(Fate.WAITS)
     bets = some_bets(4)
     handle = await casino.start_batch(bets)
-
-    async def submitted() -> bool:
-        return (await casino.batch_status(bets)).status is BatchStatus.SUBMITTED
-
-    await casino.soon(submitted)
+    await casino.reaches(bets, BatchStatus.SUBMITTED)
     await handle.terminate()
     (proven,) = casino.prover.proven
     carried = SettlementState(
@@ -273,9 +261,5 @@ async def test_a_settlement_outlives_the_lane_that_started_it(casino: Casino) ->
     await casino.soon(proving)
     await casino.batcher().terminate()
     casino.prover.gate.set()
-
-    async def confirmed() -> bool:
-        return (await casino.batch_status(bets)).status is BatchStatus.CONFIRMED
-
-    await casino.soon(confirmed)
+    await casino.reaches(bets, BatchStatus.CONFIRMED)
     await casino.assert_settled_once(bets)
