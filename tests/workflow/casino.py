@@ -26,7 +26,7 @@ from activities.proving import Proving
 from client.intake import TemporalIntake
 from embedded.stack import UPDATE_BYTES_SETTING
 from journal.adapter import SqlJournal
-from settlement.batches import BatchSummary, BetRecord, BetStatus, batch_id
+from settlement.batches import BatchSummary, BetRecord, BetStatus, Statement, batch_id
 from settlement.bets import Bet, Rejection
 from settlement.errors import LaneSaturated
 from settlement.intake import BetOutcome
@@ -194,6 +194,14 @@ class Casino:
             return (await self.batch_status(bets, lane)).status is status
 
         await self.soon(reached)
+
+    async def being_proven(self) -> list[Statement]:
+        """What waits in a prover whose gate is closed, once something does."""
+
+        async def waiting() -> list[Statement]:
+            return self.prover.waiting
+
+        return await self.soon(waiting)
 
     async def batches(self, lane: int = LANE) -> list[BatchSummary]:
         """The lane's batches by number."""

@@ -115,11 +115,7 @@ async def cancel_while_proving(casino: Casino) -> None:
     casino.prover.gate.clear()
     bets = some_bets(4)
     handle = await casino.start_batch(bets)
-
-    async def proving() -> list[Statement]:
-        return casino.prover.waiting
-
-    await casino.soon(proving)
+    await casino.being_proven()
     await handle.cancel()
     assert (await casino.batch_status(bets)).status is BatchStatus.PROVING
     casino.prover.gate.set()

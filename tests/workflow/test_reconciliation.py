@@ -61,11 +61,7 @@ async def test_every_lane_has_a_report_of_its_own(casino: Casino) -> None:
 async def test_a_batch_on_its_way_is_no_difference(casino: Casino) -> None:
     casino.prover.gate.clear()
     await casino.start_batch(BETS)
-
-    async def proving() -> bool:
-        return bool(casino.prover.waiting)
-
-    await casino.soon(proving)
+    await casino.being_proven()
     (report,) = await casino.reconcile()
     assert (report.agreed, report.batches_compared, report.open_batches) == (True, 0, 1)
     casino.prover.gate.set()
@@ -151,11 +147,7 @@ async def test_a_batch_settled_on_chain_that_the_journal_calls_failed_is_found(c
 async def test_a_settled_bet_in_an_unconfirmed_batch_is_found(casino: Casino) -> None:
     casino.prover.gate.clear()
     await casino.start_batch(BETS)
-
-    async def proving() -> bool:
-        return bool(casino.prover.waiting)
-
-    await casino.soon(proving)
+    await casino.being_proven()
     change_journal(casino, "UPDATE bets SET status = 'settled' WHERE bet_id = 'bet-1'")
     (report,) = await casino.reconcile()
     assert kinds(report) == {FindingKind.JOURNAL_INCONSISTENT}

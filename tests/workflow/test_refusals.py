@@ -90,11 +90,7 @@ async def test_a_vault_emptied_before_signing_leads_back_to_pending_and_the_rest
     bets = some_bets(3)[1:]
     doomed = bet("doomed", player=3)
     handle = await casino.start_batch([doomed, *bets])
-
-    async def proving() -> list[Statement]:
-        return casino.prover.waiting
-
-    await casino.soon(proving)
+    await casino.being_proven()
     casino.ledger.fund_vault(LANE, PLAYERS[3], 0)
     casino.prover.gate.set()
     result = await casino.result(handle)
@@ -148,11 +144,7 @@ async def test_a_number_taken_while_it_was_proven_is_replaced_and_proven_again(c
     casino.prover.gate.clear()
     bets = some_bets(3)
     handle = await casino.start_batch(bets)
-
-    async def proving() -> list[Statement]:
-        return casino.prover.waiting
-
-    await casino.soon(proving)
+    await casino.being_proven()
     casino.ledger.take_number(LANE, 1)
     casino.prover.gate.set()
     result = await casino.result(handle)

@@ -4,7 +4,7 @@ import pytest
 from temporalio.client import WorkflowFailureError
 from temporalio.service import RPCError
 
-from settlement.batches import Statement, batch_id
+from settlement.batches import batch_id
 from settlement.errors import LedgerUnavailable
 from settlement.lifecycle import BatchStatus
 from settlement.netting import house_delta, net_by_player
@@ -55,11 +55,7 @@ async def test_the_status_query_shows_where_a_batch_is_and_how_it_came_there(cas
     casino.prover.gate.clear()
     bets = some_bets(3)
     handle = await casino.start_batch(bets)
-
-    async def proving() -> list[Statement]:
-        return casino.prover.waiting
-
-    await casino.soon(proving)
+    await casino.being_proven()
     status = await casino.batch_status(bets)
     assert (status.batch_id, status.lane, status.number) == (batch_id(LANE, bets), LANE, 1)
     assert (status.status, status.bets, status.settling) == (BatchStatus.PROVING, 3, 3)
@@ -153,11 +149,7 @@ async def test_a_batch_that_a_rival_has_settled_is_confirmed_without_a_second_pa
     casino.prover.gate.clear()
     bets = some_bets(4)
     handle = await casino.start_batch(bets)
-
-    async def proving() -> list[Statement]:
-        return casino.prover.waiting
-
-    (statement,) = await casino.soon(proving)
+    (statement,) = await casino.being_proven()
     casino.ledger.settle_by_rival(statement)
     casino.prover.gate.set()
     result = await casino.result(handle)
@@ -254,11 +246,7 @@ async def test_a_settlement_outlives_the_lane_that_started_it(casino: Casino) ->
     casino.prover.gate.clear()
     bets = [bet("one"), bet("two", player=1)]
     await casino.place_many(bets)
-
-    async def proving() -> list[Statement]:
-        return casino.prover.waiting
-
-    await casino.soon(proving)
+    await casino.being_proven()
     await casino.batcher().terminate()
     casino.prover.gate.set()
     await casino.reaches(bets, BatchStatus.CONFIRMED)
