@@ -22,6 +22,7 @@ RUN pip install --no-cache-dir --disable-pip-version-check --require-hashes --on
 COPY composition.py settings.py starter.py worker.py ./
 COPY activities ./activities
 COPY client ./client
+COPY commands ./commands
 COPY embedded ./embedded
 COPY journal ./journal
 COPY ledger ./ledger

@@ -15,7 +15,7 @@ from pydantic import AnyUrl, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from settlement.limits import MAX_BATCHES_IN_FLIGHT, MAX_LANE, MAX_WINDOW_SECONDS
-from settlement.shapes import SHAPES
+from settlement.shapes import DEFAULT_SHAPE, SHAPES
 
 PREFIX = "CROUPIER_"
 VAR_VARIABLE = f"{PREFIX}VAR"
@@ -61,12 +61,12 @@ class Settings(BaseSettings):
     window_seconds: Annotated[
         float, Field(gt=0, le=MAX_WINDOW_SECONDS, description="how old a batch's first bet may get before it is cut")
     ] = 5.0
-    max_batch_bets: Annotated[int, Field(ge=1, le=SHAPES[-1].bets, description="bets that fill a batch")] = SHAPES[
-        -1
-    ].bets
+    max_batch_bets: Annotated[int, Field(ge=1, le=SHAPES[-1].bets, description="bets that fill a batch")] = (
+        DEFAULT_SHAPE.bets
+    )
     max_batch_players: Annotated[
         int, Field(ge=1, le=SHAPES[-1].players, description="distinct players that fill a batch")
-    ] = SHAPES[-1].players
+    ] = DEFAULT_SHAPE.players
     max_batches_in_flight: Annotated[
         int, Field(ge=1, le=MAX_BATCHES_IN_FLIGHT, description="settlements a lane runs at once")
     ] = 8

@@ -2,29 +2,25 @@
 
 import asyncio
 import json
-import signal
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import structlog
 import typer
 from pydantic_core import from_json, to_json
-from rich.console import Console
-from temporalio.client import WorkflowFailureError, WorkflowHandle
-from temporalio.service import RPCError
+from temporalio.client import WorkflowHandle
 
 import composition
-from client.connection import TemporalUnreachable, connect, end_process
+from client.connection import connect
 from client.intake import TemporalIntake
+from commands.running import MAX_LAMPORTS, console, run
 from embedded.console import show_stack, shown_progress
 from embedded.demo.report import check_writable, show, write
 from embedded.demo.run import DemoPlan, run_demo
 from embedded.demo.scenario import MAX_BETS, MAX_PLAYERS, MIN_BETS
-from embedded.processes import ChildFailed
-from embedded.stack import BANKROLL_LAMPORTS, StackBusy, running_stack
+from embedded.stack import BANKROLL_LAMPORTS, running_stack
 from operations import views
 from operations.lanes import telling_of_silence
 from operations.placing import place_all
@@ -34,7 +30,7 @@ from operations.retrying import retry
 from operations.vaults import fund_vaults
 from settings import VAR, InvalidSetting, load_settings
 from settlement.bets import Bet, check_player, parse_bet
-from settlement.errors import BetRejected, CroupierError, InvalidBet
+from settlement.errors import BetRejected, InvalidBet
 from settlement.intake import Answer, Door
 from settlement.receipts import Receipt
 from workflows import names
@@ -42,15 +38,6 @@ from workflows.batcher import Batcher
 
 DEMO_DEFAULTS: Final = {"CROUPIER_WINDOW_SECONDS": "2"}
 """The demo need not wait as long for a batch to fill as players would."""
-
-REPORT_COLUMNS: Final = 140
-"""How wide tables are where no terminal says."""
-
-MAX_LAMPORTS: Final = 2**63 - 1
-"""The most that an amount on the command line may be: the program moves signed 64-bit amounts."""
-
-STOPPED_STATUS: Final = 130
-"""As shells report a process that Ctrl-C has ended."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -61,13 +48,12 @@ app = typer.Typer(
         "`status`, `balances`, `reconcile` in another. Settings: CROUPIER_… and TEMPORAL_… variables (README, Configuration)."
     ),
 )
-console = Console(width=None if sys.stdout.isatty() else REPORT_COLUMNS)
 
 
 @app.command()
 def up() -> None:
     """Keep the embedded stack running in the foreground: Temporal with its Web UI, the local ledger, a worker. Ctrl-C stops it."""
-    _run(_up())
+    run(_up())
 
 
 @app.command()
@@ -78,7 +64,7 @@ def demo(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the report to this file as JSON.")] = None,
 ) -> None:
     """Settle bets end to end on the embedded stack and compare chain, journal and what was placed. Exit status 0 if all agree."""
-    _run(_demo(DemoPlan(bets=bets, players=players, seed=seed), json_file))
+    run(_demo(DemoPlan(bets=bets, players=players, seed=seed), json_file))
 
 
 @app.command("provision")
@@ -89,7 +75,7 @@ def provision_command(
     faucet: Annotated[bool, typer.Option(help="Draw lamports from a local ledger's faucet.")] = True,
 ) -> None:
     """Set up what a worker needs, once: journal, keys, program, circuits, houses, search attributes. Safe to repeat."""
-    _run(_provision(bankroll_lamports, faucet))
+    run(_provision(bankroll_lamports, faucet))
 
 
 @app.command()
@@ -100,7 +86,7 @@ def open_vault(
     ] = 0,
 ) -> None:
     """Open vaults for players, without which their bets are rejected. Safe to repeat."""
-    _run(_open_vault(players, lamports))
+    run(_open_vault(players, lamports))
 
 
 @app.command()
@@ -117,7 +103,7 @@ def place(
     """
     if (file is None) == (bet is None):
         raise typer.BadParameter("give either a file of bets or --bet, not both and not neither")
-    _run(_place(_lines(file) if bet is None else iter([_json(bet)]), door))
+    run(_place(_lines(file) if bet is None else iter([_json(bet)]), door))
 
 
 @app.command()
@@ -131,7 +117,7 @@ def status(
     ] = False,
 ) -> None:
     """Show what became of a bet (its receipt is checked against the chain) or of a batch, or how the lanes stand."""
-    _run(_status(subject, as_json))
+    run(_status(subject, as_json))
 
 
 @app.command()
@@ -141,13 +127,13 @@ def balances(
     ] = None,
 ) -> None:
     """Show the houses' and players' balances, read from the chain."""
-    _run(_balances(players or []))
+    run(_balances(players or []))
 
 
 @app.command("reconcile")
 def reconcile_command() -> None:
     """Compare journal and chain now. Exit status 0 if they agree."""
-    _run(_reconcile())
+    run(_reconcile())
 
 
 @app.command("retry")
@@ -155,19 +141,19 @@ def retry_command(
     batch_id: Annotated[str, typer.Argument(help="A batch id (settlement-…) that is parked as Failed.")],
 ) -> None:
     """Wake a batch that is parked as Failed. Exit status 1 if it is not."""
-    _run(_retry(batch_id))
+    run(_retry(batch_id))
 
 
 @app.command()
 def pause(lane: Annotated[int, typer.Argument(min=0)] = 0) -> None:
     """Stop a lane from cutting batches; bets are still taken in."""
-    _run(_signal(names.batcher_id(lane), Batcher.pause.__name__))
+    run(_signal(names.batcher_id(lane), Batcher.pause.__name__))
 
 
 @app.command()
 def resume(lane: Annotated[int, typer.Argument(min=0)] = 0) -> None:
     """Let a paused lane cut batches again."""
-    _run(_signal(names.batcher_id(lane), Batcher.resume.__name__))
+    run(_signal(names.batcher_id(lane), Batcher.resume.__name__))
 
 
 async def _up() -> int:
@@ -335,31 +321,6 @@ def _json(text: str) -> Any:
         # Surrogates stand for bytes of the command line that are no UTF-8.
         return text.encode(errors="backslashreplace").decode()
     return value
-
-
-def _run(work: Coroutine[Any, Any, int]) -> None:
-    """Runs a command. What a user or an operator can mend is one line on standard error and exit status 1."""
-
-    async def stoppable() -> int:
-        task = asyncio.current_task()
-        assert task is not None
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-        return await work
-
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    try:
-        exit_status = asyncio.run(stoppable())
-    except asyncio.CancelledError:
-        print("stopped", file=sys.stderr)
-        exit_status = STOPPED_STATUS
-    except WorkflowFailureError as error:
-        print(f"starter: the workflow failed: {error.cause}", file=sys.stderr)
-        exit_status = 1
-    except (InvalidSetting, TemporalUnreachable, ChildFailed, StackBusy, CroupierError, RPCError) as error:
-        print(f"starter: {error}", file=sys.stderr)
-        exit_status = 1
-    end_process(exit_status)
 
 
 if __name__ == "__main__":

@@ -21,8 +21,16 @@ class Shape(BaseModel):
         return f"{self.bets}x{self.players}"
 
 
-SHAPES: Final = (Shape(circuit_id=1, bets=16, players=8), Shape(circuit_id=2, bets=64, players=16))
-"""The shapes in use, smallest first. A lane's batches are cut so that the last one always fits."""
+SHAPES: Final = (
+    Shape(circuit_id=1, bets=16, players=8),
+    Shape(circuit_id=2, bets=64, players=16),
+    Shape(circuit_id=3, bets=64, players=32),
+    Shape(circuit_id=4, bets=256, players=32),
+)
+"""Every shape there is, cheapest first; the last holds whatever another does."""
+
+DEFAULT_SHAPE: Final = SHAPES[1]
+"""What a lane's batches are cut for unless settings say otherwise."""
 
 
 def smallest_shape(bets: int, players: int, shapes: Iterable[Shape] = SHAPES) -> Shape:
@@ -31,3 +39,10 @@ def smallest_shape(bets: int, players: int, shapes: Iterable[Shape] = SHAPES) ->
         if bets <= shape.bets and players <= shape.players:
             return shape
     raise ValueError(f"no circuit shape holds {bets} bets of {players} players")
+
+
+def shapes_for(max_bets: int, max_players: int) -> tuple[Shape, ...]:
+    """The shapes that batches of up to `max_bets` and `max_players` are proven in: those that need keys and a circuit on chain."""
+    return tuple(
+        shape for shape in SHAPES if smallest_shape(min(max_bets, shape.bets), min(max_players, shape.players)) == shape
+    )

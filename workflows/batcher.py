@@ -26,7 +26,7 @@ with workflow.unsafe.imports_passed_through():
     from settlement.lifecycle import BatchStatus
     from settlement.limits import MAX_BATCHES_IN_FLIGHT, MAX_BETS_PER_UPDATE, MAX_LANE, MAX_WINDOW_SECONDS
     from settlement.netting import prefix_that_fits
-    from settlement.shapes import SHAPES
+    from settlement.shapes import DEFAULT_SHAPE, SHAPES
     from workflows import mending, names, policies, visibility
     from workflows.payloads import NOTHING, decoded, only_argument, text_of
     from workflows.settlement import ClosedBatch, Settlement, SettlementInput
@@ -64,8 +64,8 @@ class BatcherSettings(BaseModel):
 
     lanes: Annotated[int, Field(ge=1, le=MAX_LANE + 1)] = 1
     window_seconds: Annotated[float, Field(gt=0, le=MAX_WINDOW_SECONDS)] = 5.0
-    max_bets: Annotated[int, Field(ge=1, le=SHAPES[-1].bets)] = SHAPES[-1].bets
-    max_players: Annotated[int, Field(ge=1, le=SHAPES[-1].players)] = SHAPES[-1].players
+    max_bets: Annotated[int, Field(ge=1, le=SHAPES[-1].bets)] = DEFAULT_SHAPE.bets
+    max_players: Annotated[int, Field(ge=1, le=SHAPES[-1].players)] = DEFAULT_SHAPE.players
     max_in_flight: Annotated[int, Field(ge=1, le=MAX_BATCHES_IN_FLIGHT)] = 8
     continue_as_new_after_events: int | None = None
 

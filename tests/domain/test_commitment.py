@@ -14,7 +14,7 @@ from settlement.commitment import FIELD_MODULUS, Entry, FieldElement, Slot
 from settlement.shapes import SHAPES, Shape
 
 LARGEST_TREE: Final = 70
-SMALL, LARGE = SHAPES
+SMALL, LARGE = SHAPES[:2]
 
 GOLDEN: Final = {
     "16x8": (

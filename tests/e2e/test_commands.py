@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from commands.running import STOPPED_STATUS
 from embedded import processes
 from embedded.processes import Child
 from embedded.stack import BIN, ROOT
 from operations.views import BetView
 from settlement.bets import Bet, RejectionReason
-from starter import STOPPED_STATUS
 from tests.e2e.machine import (
     COMMAND_SECONDS,
     Machine,

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from commands.running import STOPPED_STATUS
 from embedded import processes
 from embedded.processes import Child
 from embedded.stack import ROOT
-from starter import STOPPED_STATUS
 from tests.e2e.machine import (
     USUAL_PORTS,
     Finished,
