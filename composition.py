@@ -12,6 +12,7 @@ from solders.pubkey import Pubkey
 from journal.adapter import SqlJournal
 from ledger.adapter import SolanaLedger
 from ledger.keys import load_keypair
+from ledger.reading import ProgramReader
 from ledger.rpc import RpcClient
 from settings import InvalidSetting, Settings
 from settlement.ports import Prover
@@ -35,6 +36,16 @@ def program_id(settings: Settings) -> Pubkey:
 def open_journal(settings: Settings) -> AbstractAsyncContextManager[SqlJournal]:
     """The journal that the settings name."""
     return SqlJournal.open(settings.journal_url)
+
+
+@asynccontextmanager
+async def open_reader(settings: Settings) -> AsyncGenerator[ProgramReader]:
+    """What anybody may read of the program's accounts, without a key. Checked as in `open_ledger`."""
+    async with ProgramReader(
+        RpcClient(str(settings.rpc_url)), program_id(settings), commitment=settings.commitment.value
+    ) as reader:
+        await reader.check()
+        yield reader
 
 
 @asynccontextmanager

@@ -5,9 +5,8 @@ attempt that it cannot land unless the finalized chain proves it: that would pay
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from types import TracebackType
-from typing import Final, Literal, NoReturn, Self, TypeAlias, TypeGuard
+from dataclasses import dataclass
+from typing import Final, NoReturn
 
 import structlog
 from solders.keypair import Keypair
@@ -18,14 +17,12 @@ from solders.transaction import Transaction as WireTransaction
 from ledger import layout
 from ledger.failures import Failure, Fault
 from ledger.program_errors import ProgramError
+from ledger.reading import PROVISION_REMEDY, READ_COMMITMENT, ConfirmedAt, ProgramReader
 from ledger.rpc import (
     MAX_HISTORY_PER_REQUEST,
-    Account,
-    Commitment,
     EpochInfo,
     RequestRefused,
     RpcClient,
-    Seen,
     SignatureStatus,
     Transaction,
 )
@@ -40,15 +37,12 @@ from ledger.transactions import (
     sign_message,
 )
 from settlement.batches import (
-    House,
     Landing,
-    Movement,
     OnChainBatch,
     Proof,
     SignedAttempt,
     Standing,
     Statement,
-    Vault,
     Verdict,
 )
 from settlement.errors import (
@@ -63,15 +57,8 @@ from settlement.errors import (
 )
 from settlement.shapes import Shape
 
-ConfirmedAt: TypeAlias = Literal["confirmed", "finalized"]
-
-READ_COMMITMENT: Final[Commitment] = "confirmed"
-"""For cover, blockhashes and simulations: recent, and rarely undone. Nothing that is undone is settled by it."""
-
 MAX_HISTORY_PAGES: Final = 10
 """How far the history of a record's address is searched for a rival's transaction; anybody may mention an address."""
-
-PROVISION_REMEDY: Final = "run `python starter.py provision`"
 
 _log = structlog.get_logger(__name__)
 
@@ -112,7 +99,7 @@ def is_expired(
     )
 
 
-class SolanaLedger:
+class SolanaLedger(ProgramReader):
     """`settlement.ports.Ledger` on one RPC node. `commitment`: when a batch counts as settled."""
 
     def __init__(
@@ -124,109 +111,20 @@ class SolanaLedger:
         commitment: ConfirmedAt,
         priority_fee_micro_lamports: int,
     ) -> None:
-        self._rpc = rpc
-        self._program = program
+        super().__init__(rpc, program, commitment=commitment)
         self._authority = authority
         self._authority_key = authority.pubkey()  # derived anew at every call
-        self._commitment: ConfirmedAt = commitment
         self._micro_lamports_per_unit = priority_fee_micro_lamports
-        self._rent_minimums: dict[int, int] = {}
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """Closes the connections to the node."""
-        await self._rpc.aclose()
-
-    async def check(self) -> None:
+    async def check(self) -> layout.Config:
         """Raises `LedgerUnavailable` or `LedgerMisconfigured` unless the program is there, initialised, and obeys this key."""
-        program, config = await self._rpc.accounts(
-            [self._program, layout.config_address(self._program)], READ_COMMITMENT
-        )
-        if program is None or not program.executable:
+        config = await super().check()
+        if config.authority != self._authority_key:
             raise LedgerMisconfigured(
-                f"program {self._program} is not deployed on {self._rpc.name}: {PROVISION_REMEDY},"
-                " or set CROUPIER_PROGRAM_ID to one that is"
-            )
-        if not self._is_ours(config):
-            raise LedgerMisconfigured(
-                f"program {self._program} on {self._rpc.name} is not initialised: {PROVISION_REMEDY}"
-            )
-        authority = layout.Config.decode(config.data).authority
-        if authority != self._authority_key:
-            raise LedgerMisconfigured(
-                f"program {self._program} on {self._rpc.name} obeys authority {authority}, not {self._authority_key}:"
+                f"program {self._program} on {self._rpc.name} obeys authority {config.authority}, not {self._authority_key}:"
                 " set CROUPIER_AUTHORITY_KEYPAIR to the file of that key"
             )
-
-    async def house(self, lane: int) -> House:
-        """See the port."""
-        account = (await self._rpc.account(layout.house_address(self._program, lane), READ_COMMITMENT)).value
-        if not self._is_ours(account):
-            raise self._no_house(lane)
-        house = layout.House.decode(account.data)
-        return House(
-            lane=lane,
-            available=account.lamports - await self._rent_minimum(layout.HOUSE_BYTES),
-            vault_count=house.vault_count,
-            highest_batch=house.highest_batch,
-        )
-
-    async def vaults(self, lane: int, players: Sequence[str]) -> dict[str, Vault]:
-        """See the port."""
-        accounts = await self._rpc.accounts([self._vault(lane, player) for player in players], READ_COMMITMENT)
-        minimum = await self._rent_minimum(layout.VAULT_BYTES)
-        return {
-            player: Vault(
-                player=player, index=layout.Vault.decode(account.data).index, available=account.lamports - minimum
-            )
-            for player, account in zip(players, accounts, strict=True)
-            if self._is_ours(account)
-        }
-
-    async def batch_record(self, lane: int, number: int) -> OnChainBatch | None:
-        """See the port."""
-        return (await self._record(lane, number, self._commitment)).value
-
-    async def batch_records(self, lane: int) -> list[OnChainBatch]:
-        """See the port; in the order of their numbers."""
-        found = await self._rpc.program_accounts(
-            self._program,
-            size=layout.BATCH_BYTES,
-            memcmp={
-                layout.KIND_OFFSET: bytes([layout.Kind.BATCH]),
-                layout.LANE_OFFSET: lane.to_bytes(2, "little"),
-            },
-            commitment="finalized",
-        )
-        return sorted((_on_chain(keyed.account) for keyed in found), key=lambda record: record.number)
-
-    async def movement(self, signature: str, lane: int, players: Sequence[str]) -> Movement | None:
-        """See the port. A player whose vault the transaction does not name has moved nothing."""
-        try:
-            transaction = await self._rpc.transaction(signature, "finalized")
-        except RequestRefused:
-            # What is no signature at all names no transaction either.
-            return None
-        if transaction is None or transaction.meta is None:
-            return None
-        meta = transaction.meta
-        change = {
-            key: after - before
-            for key, before, after in zip(transaction.account_keys, meta.pre_balances, meta.post_balances, strict=True)
-        }
-        return Movement(
-            succeeded=meta.err is None,
-            slot=transaction.slot,
-            house_delta=change.get(str(layout.house_address(self._program, lane)), 0),
-            net_by_player={player: change.get(str(self._vault(lane, player)), 0) for player in players},
-        )
+        return config
 
     async def sign(self, statement: Statement, proof: Proof, attempt: int) -> SignedAttempt:
         """See the port."""
@@ -435,32 +333,6 @@ class SolanaLedger:
             )
         if not self._is_ours(house):
             raise self._no_house(lane)
-
-    def _no_house(self, lane: int) -> LedgerMisconfigured:
-        return LedgerMisconfigured(
-            f"lane {lane} has no house with program {self._program} on {self._rpc.name}: {PROVISION_REMEDY}"
-        )
-
-    async def _record(self, lane: int, number: int, commitment: Commitment) -> Seen[OnChainBatch | None]:
-        seen = await self._rpc.account(layout.batch_address(self._program, lane, number), commitment)
-        record = _on_chain(seen.value) if self._is_ours(seen.value) else None
-        return Seen[OnChainBatch | None](context=seen.context, value=record)
-
-    async def _rent_minimum(self, size: int) -> int:
-        if size not in self._rent_minimums:
-            self._rent_minimums[size] = await self._rpc.rent_minimum(size)
-        return self._rent_minimums[size]
-
-    def _vault(self, lane: int, player: str) -> Pubkey:
-        return layout.vault_address(self._program, lane, Pubkey.from_string(player))
-
-    def _is_ours(self, account: Account | None) -> TypeGuard[Account]:
-        # Before an account is made, anybody can send lamports to its address.
-        return account is not None and account.owner == self._program
-
-
-def _on_chain(account: Account) -> OnChainBatch:
-    return OnChainBatch(**asdict(layout.BatchRecord.decode(account.data)))
 
 
 def _require_foreign(record: OnChainBatch, attempts: Sequence[SignedAttempt]) -> None:

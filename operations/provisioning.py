@@ -16,6 +16,7 @@ from temporalio.client import Client
 
 from journal.migrate import upgrade
 from ledger import layout
+from ledger.deployment import Deployer
 from ledger.keys import load_or_create_keypair
 from ledger.proof_encoding import encode_verifying_key
 from ledger.provisioning import Provisioner
@@ -68,7 +69,8 @@ async def provision(settings: Settings, *, bankroll_lamports: int, faucet: bool,
         if faucet:
             await fill_up(chain, authority.pubkey(), AUTHORITY_FLOOR_LAMPORTS, AUTHORITY_FILL_LAMPORTS)
         progress("program", 0)
-        await chain.ensure_program(
+        deployer = Deployer(rpc, authority, priority_fee_micro_lamports=settings.priority_fee_micro_lamports)
+        await deployer.ensure_program(
             program, PROGRAM_FILE.read_bytes(), lambda done, of: progress("program", done / max(of, 1))
         )
         await chain.ensure_config(program_id)

@@ -6,6 +6,7 @@ from itertools import count
 import pytest
 from solders.keypair import Keypair
 
+from ledger.deployment import Deployer
 from ledger.provisioning import Provisioner
 from ledger.rpc import RpcClient
 from program.build import ARTEFACT
@@ -51,7 +52,8 @@ async def world(node: LocalNode, rpc: RpcClient, prover: AnyProver) -> World:
     authority, program = Keypair(), Keypair()
     provisioner = Provisioner(rpc, authority, priority_fee_micro_lamports=PRIORITY_FEE)
     await provisioner.airdrop(authority.pubkey(), 10_000 * SOL)
-    await provisioner.ensure_program(program, ARTEFACT.read_bytes(), unheard)
+    deployer = Deployer(rpc, authority, priority_fee_micro_lamports=PRIORITY_FEE)
+    await deployer.ensure_program(program, ARTEFACT.read_bytes(), unheard)
     await provisioner.ensure_config(program.pubkey())
     for shape in SHAPES:
         await provisioner.ensure_circuit(program.pubkey(), shape, prover.verifying_key)

@@ -1,25 +1,20 @@
 """Setting a ledger up: interrupted and run again, it ends in the same place, and it overrides nothing."""
 
 import asyncio
-import base64
 import hashlib
-import struct
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 
-from ledger.layout import UPGRADEABLE_LOADER, circuit_address, house_address, vault_address
-from ledger.provisioning import MAX_IN_FLIGHT, PUBLIC_CLUSTERS, Provisioner
+from ledger.layout import circuit_address, house_address, vault_address
+from ledger.provisioning import PUBLIC_CLUSTERS, Provisioner
 from ledger.rpc import RpcClient
-from program.build import ARTEFACT
 from settlement.errors import LedgerMisconfigured
 from settlement.shapes import SHAPES
 from tests.ledger.scripted import Refusal, ScriptedNode, serving
-from tests.ledger.support import PRIORITY_FEE, SOL, World, new_players, unheard
-
-CODE = ARTEFACT.read_bytes()
+from tests.ledger.support import PRIORITY_FEE, SOL, World, new_players
 
 
 @pytest.fixture
@@ -29,79 +24,6 @@ async def operator(rpc: RpcClient) -> Provisioner:
     provisioner = Provisioner(rpc, authority, priority_fee_micro_lamports=PRIORITY_FEE)
     await provisioner.airdrop(authority.pubkey(), 100 * SOL)
     return provisioner
-
-
-def must_not_write(done: int, total: int) -> None:
-    pytest.fail(f"it writes: {done} of {total}")
-
-
-class Interrupted(Exception):
-    """Stands for a kill in the middle of a deployment."""
-
-
-async def test_an_interrupted_deployment_goes_on_where_it_stood(operator: Provisioner) -> None:
-    program = Keypair()
-    seen: list[tuple[int, int]] = []
-
-    def interrupt(done: int, total: int) -> None:
-        seen.append((done, total))
-        if done == 1:
-            raise Interrupted
-
-    with pytest.raises(Interrupted):
-        await operator.ensure_program(program, CODE, interrupt)
-    total = seen[-1][1]
-    resumed: list[tuple[int, int]] = []
-    assert await operator.ensure_program(program, CODE, lambda done, total: resumed.append((done, total)))
-    assert 1 <= resumed[0][0] <= MAX_IN_FLIGHT < total, "what was written is not written again"
-    assert resumed[-1] == (total, total)
-    assert not await operator.ensure_program(program, CODE, must_not_write)
-    assert await operator.ensure_config(program.pubkey()), "the program can be called at once"
-
-
-async def test_a_program_counts_as_deployed_once_it_can_be_called() -> None:
-    deployed_in, program = 500, Keypair()
-    slots = iter([deployed_in - 1, deployed_in, deployed_in + 1])
-
-    def account(params: list[str]) -> object:
-        is_program = params[0] == str(program.pubkey())
-        header = struct.pack("<IQB32s", 3, deployed_in, 1, bytes(32))
-        data = b"" if is_program else header + CODE
-        value = {
-            "lamports": 1,
-            "owner": str(UPGRADEABLE_LOADER),
-            "executable": is_program,
-            "data": [base64.b64encode(data).decode(), "base64"],
-        }
-        return {"context": {"slot": deployed_in}, "value": value}
-
-    async with serving(ScriptedNode()) as node, RpcClient(node.url) as client:
-        node.answers |= {
-            "getAccountInfo": account,
-            "getEpochInfo": lambda _: {"absoluteSlot": next(slots), "blockHeight": 1},
-        }
-        provisioner = Provisioner(client, Keypair(), priority_fee_micro_lamports=0)
-        assert not await provisioner.ensure_program(program, CODE, unheard)
-    assert next(slots, None) is None
-
-
-async def test_a_program_with_other_code_is_left_alone_and_both_digests_shown(operator: Provisioner) -> None:
-    program = Keypair()
-    await operator.ensure_program(program, CODE, unheard)
-    other = CODE[:-1] + bytes([CODE[-1] ^ 1])
-    with pytest.raises(LedgerMisconfigured) as error:
-        await operator.ensure_program(program, other, unheard)
-    for code in (CODE, other):
-        assert hashlib.sha256(code).hexdigest() in str(error.value)
-
-
-async def test_a_deployment_that_cannot_be_paid_for_is_refused_before_it_begins(rpc: RpcClient) -> None:
-    pauper = Keypair()
-    provisioner = Provisioner(rpc, pauper, priority_fee_micro_lamports=PRIORITY_FEE)
-    await provisioner.airdrop(pauper.pubkey(), SOL // 100)
-    with pytest.raises(LedgerMisconfigured, match=f"{pauper.pubkey()}.*send it SOL"):
-        await provisioner.ensure_program(Keypair(), CODE, must_not_write)
-    assert await provisioner.balances([pauper.pubkey()]) == [SOL // 100]
 
 
 async def test_what_is_set_up_already_is_not_set_up_again(world: World, lanes: Iterator[int]) -> None:

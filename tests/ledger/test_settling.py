@@ -21,7 +21,7 @@ from settlement.errors import (
     VaultUncovered,
 )
 from settlement.ports import Ledger
-from settlement.shapes import SHAPES
+from settlement.shapes import DEFAULT_SHAPE, SHAPES
 from tests.ledger.support import (
     HOUSE_BALANCE,
     PRIORITY_FEE,
@@ -106,8 +106,8 @@ async def test_records_of_a_lane_are_listed_by_number_and_without_other_lanes(
 async def test_the_largest_batch_fits_one_transaction(
     world: World, open_table: Callable[[int], Awaitable[Table]]
 ) -> None:
-    table = await open_table(SHAPES[-1].players)
-    statement = await table.statement([(-1) ** at * 1_000 * (at + 1) for at in range(SHAPES[-1].players)])
+    table = await open_table(DEFAULT_SHAPE.players)
+    statement = await table.statement([(-1) ** at * 1_000 * (at + 1) for at in range(DEFAULT_SHAPE.players)])
     attempt = await settle(world, statement)
     assert len(base64.b64decode(attempt.raw)) <= MAX_TRANSACTION_BYTES
 

@@ -1,0 +1,192 @@
+"""Gets transactions that an operator or a player sends by hand to land, each once: sign, send, send again, ask what became of them.
+
+A job is signed anew only when its last transaction has provably expired. Nothing here is for settlements, whose attempts must
+be durable before they are sent: what is under way here is forgotten when the process ends.
+"""
+
+import asyncio
+import itertools
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from solders.compute_budget import set_compute_unit_limit, set_compute_unit_price
+from solders.hash import Hash
+from solders.instruction import Instruction
+from solders.keypair import Keypair
+from solders.message import Message
+
+from ledger.adapter import is_expired
+from ledger.failures import Failure, Fault
+from ledger.rpc import Commitment, EpochInfo, RequestRefused, RpcClient, Seen, SignatureStatus, TransactionError
+from ledger.transactions import sign_message
+from settlement.errors import LedgerMisconfigured, LedgerUnavailable
+
+COMMITMENT: Final[Commitment] = "confirmed"
+"""What is read and waited for."""
+
+MAX_IN_FLIGHT: Final = 16
+"""Transactions sent and not yet confirmed."""
+RESEND_SECONDS: Final = 2.0
+FIRST_POLL_SECONDS: Final = 0.05
+LAST_POLL_SECONDS: Final = 1.0
+"""How long the waits between looks at the ledger become while nothing lands."""
+STALL_SECONDS: Final = 90.0
+"""How long to wait without anything landing before giving up: longer than a blockhash lives (60 s)."""
+
+COMPUTE_UNITS_PER_INSTRUCTION: Final = 200_000
+"""The runtime's own default (agave `DEFAULT_INSTRUCTION_COMPUTE_UNIT_LIMIT`)."""
+_DISTINGUISHING_UNITS: Final = 1_000
+
+_PREFIX_INSTRUCTIONS: Final = 2
+"""The compute-budget instructions in front of each transaction."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One transaction to land. `preflight`: have the node simulate it first, for an early and cheap error."""
+
+    purpose: str
+    instructions: Sequence[Instruction]
+    co_signers: Sequence[Keypair] = ()
+    preflight: bool = True
+
+
+@dataclass
+class _Flight:
+    """A job's signed transaction under way."""
+
+    job: Job
+    raw: str
+    last_valid_block_height: int
+    sent_at: float
+
+
+class Lander:
+    """Lands transactions that one key pays for.
+
+    Every method raises `LedgerUnavailable`, or `LedgerMisconfigured` with the remedy.
+    """
+
+    def __init__(self, rpc: RpcClient, payer: Keypair, *, priority_fee_micro_lamports: int) -> None:
+        self._rpc = rpc
+        self._payer = payer
+        self._payer_key = payer.pubkey()
+        self._micro_lamports_per_unit = priority_fee_micro_lamports
+        self._distinct = itertools.count(secrets.randbelow(_DISTINGUISHING_UNITS))
+
+    async def land(self, jobs: Sequence[Job], landed: Callable[[], None] = lambda: None) -> None:
+        """Signs, sends and re-sends until every job is confirmed, in any order, several in flight.
+
+        A job is signed anew only when its last transaction has provably expired, so a transfer is never made twice.
+        """
+        waiting, flying = deque(jobs), dict[str, _Flight]()
+        polling = Polling(self._rpc.name, "transactions to land")
+        while waiting or flying:
+            try:
+                await self._launch(waiting, flying)
+                if await self._observe(waiting, flying, landed):
+                    polling.restart()
+            except LedgerUnavailable as error:
+                polling.trouble = error
+            await polling.wait()
+
+    async def _launch(self, waiting: deque[Job], flying: dict[str, _Flight]) -> None:
+        """Fills the room in flight, and sends again what has been under way for long."""
+        now = time.monotonic()
+        for flight in flying.values():
+            if now - flight.sent_at >= RESEND_SECONDS:
+                flight.sent_at = now
+                await self._send(flight, preflight=False)
+        if not waiting or len(flying) >= MAX_IN_FLIGHT:
+            return
+        blockhash = await self._rpc.latest_blockhash(COMMITMENT)
+        while waiting and len(flying) < MAX_IN_FLIGHT:
+            job = waiting.popleft()
+            signature, raw = sign_message(self._message(job, blockhash.blockhash), [self._payer, *job.co_signers])
+            flight = _Flight(job, raw, blockhash.last_valid_block_height, now)
+            # Under way before it is sent: a node that fails in answering may have passed it on.
+            flying[signature] = flight
+            await self._send(flight, preflight=job.preflight)
+
+    def _message(self, job: Job, blockhash: str) -> Message:
+        # The odd units make two equal transfers over one blockhash two transactions.
+        odd_units = next(self._distinct) % _DISTINGUISHING_UNITS
+        units = COMPUTE_UNITS_PER_INSTRUCTION * len(job.instructions) + odd_units
+        prefix = [set_compute_unit_limit(units), set_compute_unit_price(self._micro_lamports_per_unit)]
+        return Message.new_with_blockhash([*prefix, *job.instructions], self._payer_key, Hash.from_string(blockhash))
+
+    async def _send(self, flight: _Flight, *, preflight: bool) -> None:
+        try:
+            await self._rpc.send(flight.raw, preflight=COMMITMENT if preflight else None)
+        except RequestRefused as refusal:
+            error = refusal.transaction_error
+            failure = self._failure(flight.job, error) if error is not None else None
+            # An unknown blockhash or a known transaction prove nothing: the statuses will tell.
+            if failure is None or failure.fault not in (Fault.BLOCKHASH, Fault.PROCESSED):
+                raise self._refused(flight.job, failure.text if failure else str(refusal), failure) from None
+
+    async def _observe(self, waiting: deque[Job], flying: dict[str, _Flight], landed: Callable[[], None]) -> bool:
+        """Takes out of `flying` what has landed or expired; answers whether anything has."""
+        finalized: EpochInfo = await self._rpc.epoch_info("finalized")
+        signatures = list(flying)
+        moved = False
+        for signature, status in zip(signatures, await self._rpc.signature_statuses(signatures), strict=True):
+            flight = flying[signature]
+            if status.value is not None and status.value.err is not None:
+                failure = self._failure(flight.job, status.value.err)
+                raise self._refused(flight.job, failure.text, failure)
+            if has_confirmed(status):
+                del flying[signature]
+                landed()
+                moved = True
+            elif is_expired(status.value, status.slot, flight.last_valid_block_height, finalized):
+                del flying[signature]
+                waiting.append(flight.job)
+        return moved
+
+    def _failure(self, job: Job, error: TransactionError) -> Failure:
+        return Failure.of(error, range(_PREFIX_INSTRUCTIONS, _PREFIX_INSTRUCTIONS + len(job.instructions)))
+
+    def _refused(self, job: Job, text: str, failure: Failure | None) -> LedgerMisconfigured:
+        if failure is not None and failure.fault is Fault.PAYER:
+            return LedgerMisconfigured(
+                f"{self._payer_key} cannot pay for {job.purpose} on {self._rpc.name}: send it SOL ({text})"
+            )
+        return LedgerMisconfigured(f"{self._rpc.name} refuses {job.purpose}: {text}")
+
+
+class Polling:
+    """Waits between looks at the ledger, longer while nothing happens, and gives up after `STALL_SECONDS` of that."""
+
+    def __init__(self, node: str, awaited: str) -> None:
+        self._node = node
+        self._awaited = awaited
+        self.trouble: LedgerUnavailable | None = None
+        self.restart()
+
+    def restart(self) -> None:
+        """Something has happened."""
+        self._since = time.monotonic()
+        self._seconds = FIRST_POLL_SECONDS
+
+    async def wait(self) -> None:
+        """Raises `LedgerUnavailable` after too long."""
+        if time.monotonic() - self._since > STALL_SECONDS:
+            raise self.trouble or LedgerUnavailable(
+                f"waited {STALL_SECONDS:g} s in vain for {self._awaited} on {self._node}"
+            )
+        await asyncio.sleep(self._seconds)
+        self._seconds = min(self._seconds * 1.5, LAST_POLL_SECONDS)
+
+
+def has_confirmed(status: Seen[SignatureStatus | None]) -> bool:
+    """Whether a node says that a transaction has succeeded and will most likely stay."""
+    return (
+        status.value is not None
+        and status.value.err is None
+        and status.value.confirmation_status in (COMMITMENT, "finalized")
+    )
