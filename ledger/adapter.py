@@ -60,6 +60,9 @@ from settlement.shapes import Shape
 MAX_HISTORY_PAGES: Final = 10
 """How far the history of a record's address is searched for a rival's transaction; anybody may mention an address."""
 
+_NUMBER_SETTLED: Final = (ProgramError.BATCH_EXISTS, ProgramError.BATCH_NUMBER_TAKEN)
+"""By these bets or by others: which, only the record at the configured commitment can say."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -226,7 +229,7 @@ class SolanaLedger(ProgramReader):
             return
         failure = Failure.of(newest.status.err, [SETTLE_POSITION])
         concerns_settlement = (
-            failure.fault is Fault.SETTLEMENT and failure.program_error is not ProgramError.BATCH_EXISTS
+            failure.fault is Fault.SETTLEMENT and failure.program_error not in _NUMBER_SETTLED
         )
         if concerns_settlement and settled_by(newest.attempt) == (statement.number, statement.bets_root):
             raise self._refusal(statement, failure)
@@ -293,7 +296,7 @@ class SolanaLedger(ProgramReader):
         if failure.fault is Fault.PROVISIONING:
             await self.check()
             await self._check_provisioned(statement.lane, statement.shape)
-        if failure.program_error is ProgramError.BATCH_EXISTS:
+        if failure.program_error in _NUMBER_SETTLED:
             record = (await self._record(statement.lane, statement.number, READ_COMMITMENT)).value
             if record is None:
                 raise LedgerUnavailable(f"{self._rpc.name} contradicts itself on batch {statement.number}")

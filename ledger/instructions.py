@@ -25,6 +25,7 @@ from ledger.layout import (
     config_address,
     house_address,
     programdata_address,
+    table_address,
     vault_address,
 )
 
@@ -41,6 +42,8 @@ class Opcode(IntEnum):
     OPEN_VAULT = 3
     WITHDRAW = 4
     SETTLE = 5
+    REGISTER_TABLE = 6
+    WITHDRAW_BANKROLL = 7
 
 
 class VaultDelta(NamedTuple):
@@ -154,6 +157,31 @@ def settle(
             _read(SYSTEM_PROGRAM),
             *(_written(delta.vault) for delta in deltas),
         ],
+    )
+
+
+def register_table(program: Pubkey, authority: Pubkey, lane: int, number: int, table: Pubkey) -> Instruction:
+    """Notes under `number` (u16) where one of a lane's address lookup tables stands, once."""
+    return Instruction(
+        program,
+        struct.pack("<BH", Opcode.REGISTER_TABLE, number),
+        [
+            _payer(authority),
+            _read(config_address(program)),
+            _read(house_address(program, lane)),
+            _written(table_address(program, lane, number)),
+            _read(table),
+            _read(SYSTEM_PROGRAM),
+        ],
+    )
+
+
+def withdraw_bankroll(program: Pubkey, authority: Pubkey, lane: int, lamports: int) -> Instruction:
+    """Moves lamports (u64) from a lane's house to the authority."""
+    return Instruction(
+        program,
+        struct.pack("<BQ", Opcode.WITHDRAW_BANKROLL, lamports),
+        [_payer(authority), _read(config_address(program)), _written(house_address(program, lane))],
     )
 
 

@@ -34,6 +34,7 @@ class Kind(IntEnum):
     HOUSE = 3
     VAULT = 4
     BATCH = 5
+    TABLE = 6
 
 
 KIND_OFFSET: Final = 0
@@ -45,12 +46,14 @@ _CIRCUIT: Final = struct.Struct(f"<BBHHH{VERIFYING_KEY_BYTES}s")
 _HOUSE: Final = struct.Struct("<BBHIQ")
 _VAULT: Final = struct.Struct("<BBHI32s")
 _BATCH: Final = struct.Struct("<BBHQHHHqQ32s")
+_TABLE: Final = struct.Struct("<BBHH32s")
 
 CONFIG_BYTES: Final = _CONFIG.size
 CIRCUIT_BYTES: Final = _CIRCUIT.size
 HOUSE_BYTES: Final = _HOUSE.size
 VAULT_BYTES: Final = _VAULT.size
 BATCH_BYTES: Final = _BATCH.size
+TABLE_BYTES: Final = _TABLE.size
 
 
 class MalformedAccount(ValueError):
@@ -136,6 +139,21 @@ class BatchRecord:
         return cls(lane, number, circuit_id, bets, players, house_delta, slot, int.from_bytes(root, "big"))
 
 
+@dataclass(frozen=True)
+class Table:
+    """Where one of a lane's address lookup tables stands; they are numbered from 0."""
+
+    lane: int
+    number: int
+    address: Pubkey
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Raises `MalformedAccount`."""
+        _, lane, number, address = _fields(_TABLE, Kind.TABLE, data)
+        return cls(lane, number, Pubkey.from_bytes(address))
+
+
 def _fields(layout: struct.Struct, kind: Kind, data: bytes) -> tuple[Any, ...]:
     """The fields behind the kind: the PDA's bump first."""
     if len(data) != layout.size or data[0] != kind:
@@ -166,6 +184,11 @@ def vault_address(program: Pubkey, lane: int, owner: Pubkey) -> Pubkey:
 def batch_address(program: Pubkey, lane: int, number: int) -> Pubkey:
     """`number` is a u64."""
     return _address(program, b"batch", _lane(lane), number.to_bytes(8, "little"))
+
+
+def table_address(program: Pubkey, lane: int, number: int) -> Pubkey:
+    """Of the entry that names the table; `number` is a u16."""
+    return _address(program, b"table", _lane(lane), number.to_bytes(2, "little"))
 
 
 def programdata_address(program: Pubkey) -> Pubkey:

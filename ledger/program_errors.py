@@ -30,12 +30,15 @@ class ProgramError(IntEnum):
     ADDRESS = 0x33, "an account does not stand at the address that its seeds give"
     NOT_SYSTEM_PROGRAM = 0x34, "the system program is not where it should be"
     SYSVAR = 0x35, "clock or rent cannot be read, or rent's threshold is unknown"
+    NOT_LOOKUP_TABLE = 0x36, "an account is no address lookup table"
 
     CONFIG_EXISTS = 0x38, "the program is initialised already"
     CIRCUIT_EXISTS = 0x39, "a circuit is registered under this id already"
     HOUSE_EXISTS = 0x3A, "the lane has a house already"
     VAULT_EXISTS = 0x3B, "the owner has a vault on this lane already"
-    BATCH_EXISTS = 0x3C, "a batch of this number has been settled on this lane"
+    BATCH_EXISTS = 0x3C, "this very batch has been settled already"
+    BATCH_NUMBER_TAKEN = 0x3D, "a batch of this number with another bets root has been settled on this lane"
+    TABLE_EXISTS = 0x3E, "a lookup table is registered under this number of the lane already"
 
     CIRCUIT_SHAPE = 0x40, "a circuit needs at least one bet and 1 to 64 players"
     VERIFYING_KEY = 0x41, "a point of the verifying key is at infinity or not in its group"
@@ -53,7 +56,7 @@ class ProgramError(IntEnum):
     AMOUNT_OVERFLOW = 0x50, "an amount or a sum leaves 64 bits"
     PAYER_UNCOVERED = 0x51, "the payer cannot cover the rent of the new account"
     HOUSE_UNCOVERED = 0x52, "the house cannot cover its loss and keep its rent minimum"
-    WITHDRAWAL_UNCOVERED = 0x53, "the vault cannot cover the withdrawal and keep its rent minimum"
+    WITHDRAWAL_UNCOVERED = 0x53, "the vault or the house cannot cover the withdrawal and keep its rent minimum"
 
     VAULT_UNCOVERED = 0x100, "a vault cannot cover its loss and keep its rent minimum"
 

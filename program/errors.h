@@ -28,6 +28,7 @@ enum error {
     ERROR_ADDRESS = 0x33,
     ERROR_NOT_SYSTEM_PROGRAM = 0x34,
     ERROR_SYSVAR = 0x35,
+    ERROR_NOT_LOOKUP_TABLE = 0x36,
 
     /* Things that exist once */
     ERROR_CONFIG_EXISTS = 0x38,
@@ -35,6 +36,8 @@ enum error {
     ERROR_HOUSE_EXISTS = 0x3a,
     ERROR_VAULT_EXISTS = 0x3b,
     ERROR_BATCH_EXISTS = 0x3c,
+    ERROR_BATCH_NUMBER_TAKEN = 0x3d,
+    ERROR_TABLE_EXISTS = 0x3e,
 
     /* Circuits and proofs */
     ERROR_CIRCUIT_SHAPE = 0x40,

@@ -19,6 +19,8 @@ enum opcode {
     OPCODE_OPEN_VAULT = 3,
     OPCODE_WITHDRAW = 4,
     OPCODE_SETTLE = 5,
+    OPCODE_REGISTER_TABLE = 6,
+    OPCODE_WITHDRAW_BANKROLL = 7,
 };
 
 enum { OPCODE_SIZE = 1 };
@@ -182,6 +184,46 @@ static u64 open_vault(const struct call *call) {
     return OK;
 }
 
+/* ---- register_table ---- */
+
+/* AddressLookupTab1e1111111111111111111111111 */
+static const u8 LOOKUP_TABLE_PROGRAM[KEY_SIZE] = {
+    0x02, 0x77, 0xa6, 0xaf, 0x97, 0x33, 0x9b, 0x7a, 0xc8, 0x8d, 0x18, 0x92, 0xc9, 0x04, 0x46, 0xf5,
+    0x00, 0x02, 0x30, 0x92, 0x66, 0xf6, 0x2e, 0x53, 0xc1, 0x18, 0x24, 0x49, 0x82, 0x00, 0x00, 0x00,
+};
+
+/* Notes where one of a lane's address lookup tables stands, for whoever builds its settlements. What the table
+ * lists is of no interest here: a settlement's accounts are judged by themselves, however they were named. */
+static u64 register_table(const struct call *call) {
+    enum { DATA_NUMBER = OPCODE_SIZE, DATA_SIZE = DATA_NUMBER + 2 };
+    TRY(require_shape(call, 6, DATA_SIZE));
+    account authority = call->accounts[0];
+    account config = call->accounts[1];
+    account house = call->accounts[2];
+    account entry = call->accounts[3];
+    account table = call->accounts[4];
+    account system = call->accounts[5];
+    TRY(require_distinct_accounts(call));
+    TRY(require_payer(authority, system));
+    TRY(require_authority(call, authority, config));
+    TRY(require_state(call, house, KIND_HOUSE, HOUSE_SIZE));
+    REQUIRE(bytes_equal(account_owner(table), LOOKUP_TABLE_PROGRAM, KEY_SIZE), ERROR_NOT_LOOKUP_TABLE);
+
+    struct new_account new = {
+        .target = entry,
+        .seeds = {SEED(SEED_TABLE), SEED_OF(account_data(house) + HOUSE_LANE, 2),
+                  SEED_OF(call->data + DATA_NUMBER, 2)},
+        .seed_count = 3,
+    };
+    TRY(claim_address(call, &new, ERROR_TABLE_EXISTS));
+    TRY(create_account(call, &new, authority, TABLE_SIZE));
+    u8 *data = begin_state(&new, KIND_TABLE);
+    store_u16(data + TABLE_LANE, load_u16(account_data(house) + HOUSE_LANE));
+    store_u16(data + TABLE_NUMBER, load_u16(call->data + DATA_NUMBER));
+    sol_memcpy_(data + TABLE_ADDRESS, account_key(table), KEY_SIZE);
+    return OK;
+}
+
 /* ---- Money ---- */
 
 /* Whether `holder` keeps at least `minimum` lamports when `delta` is added. */
@@ -202,6 +244,18 @@ static bool covers(account holder, i64 delta, u64 minimum) {
 /* The caller has checked that `holder` covers it, so the sum cannot wrap. */
 INLINE void add_lamports(account holder, i64 delta) { *account_lamports(holder) += (u64)delta; }
 
+/* Moves lamports from an account of `size` bytes, which keeps its rent minimum. */
+static u64 pay_out(account from, u64 size, account to, u64 lamports) {
+    u64 minimum;
+    TRY(rent_minimum(size, &minimum));
+    REQUIRE(lamports < TWO_POW_63, ERROR_AMOUNT_OVERFLOW);
+    REQUIRE(covers(from, -(i64)lamports, minimum), ERROR_WITHDRAWAL_UNCOVERED);
+    REQUIRE(covers(to, (i64)lamports, 0), ERROR_AMOUNT_OVERFLOW);
+    add_lamports(from, -(i64)lamports);
+    add_lamports(to, (i64)lamports);
+    return OK;
+}
+
 /* ---- withdraw ---- */
 
 static u64 withdraw(const struct call *call) {
@@ -218,16 +272,22 @@ static u64 withdraw(const struct call *call) {
     TRY(require_writable_state(call, vault, KIND_VAULT, VAULT_SIZE));
     REQUIRE(bytes_equal(account_data(vault) + VAULT_OWNER, account_key(owner), KEY_SIZE),
             ERROR_WRONG_VAULT_OWNER);
+    return pay_out(vault, VAULT_SIZE, owner, load_u64(call->data + DATA_LAMPORTS));
+}
 
-    u64 lamports = load_u64(call->data + DATA_LAMPORTS);
-    u64 minimum;
-    TRY(rent_minimum(VAULT_SIZE, &minimum));
-    REQUIRE(lamports < TWO_POW_63, ERROR_AMOUNT_OVERFLOW);
-    REQUIRE(covers(vault, -(i64)lamports, minimum), ERROR_WITHDRAWAL_UNCOVERED);
-    REQUIRE(covers(owner, (i64)lamports, 0), ERROR_AMOUNT_OVERFLOW);
-    add_lamports(vault, -(i64)lamports);
-    add_lamports(owner, (i64)lamports);
-    return OK;
+/* ---- withdraw_bankroll ---- */
+
+static u64 withdraw_bankroll(const struct call *call) {
+    enum { DATA_LAMPORTS = OPCODE_SIZE, DATA_SIZE = DATA_LAMPORTS + 8 };
+    TRY(require_shape(call, 3, DATA_SIZE));
+    account authority = call->accounts[0];
+    account config = call->accounts[1];
+    account house = call->accounts[2];
+    TRY(require_distinct_accounts(call));
+    TRY(require_authority(call, authority, config));
+    REQUIRE(account_is_writable(authority), ERROR_NOT_WRITABLE);
+    TRY(require_writable_state(call, house, KIND_HOUSE, HOUSE_SIZE));
+    return pay_out(house, HOUSE_SIZE, authority, load_u64(call->data + DATA_LAMPORTS));
 }
 
 /* ---- settle ---- */
@@ -292,6 +352,14 @@ static u64 require_cover(const struct statement *statement, account house) {
     return OK;
 }
 
+/* What to say of a batch number that has been settled: whether it was by these bets or by others. */
+static u64 settled_error(const struct call *call, const struct statement *statement) {
+    account record = call->accounts[SETTLE_BATCH];
+    if (require_state(call, record, KIND_BATCH, BATCH_SIZE) != OK) return ERROR_BATCH_EXISTS;
+    bool is_this = bytes_equal(account_data(record) + BATCH_BETS_ROOT, statement->bets_root, FIELD_SIZE);
+    return is_this ? ERROR_BATCH_EXISTS : ERROR_BATCH_NUMBER_TAKEN;
+}
+
 static void write_record(const struct new_account *new, const struct statement *statement, account circuit,
                          u64 slot) {
     u8 *data = begin_state(new, KIND_BATCH);
@@ -349,7 +417,7 @@ static u64 settle(const struct call *call) {
                   SEED_OF(call->data + SETTLE_NUMBER, 8)},
         .seed_count = 3,
     };
-    TRY(claim_address(call, &record, ERROR_BATCH_EXISTS));
+    TRY(claim_address(call, &record, settled_error(call, &statement)));
     TRY(sum_house_delta(&statement));
     TRY(require_cover(&statement, house));
     u64 slot;
@@ -380,6 +448,8 @@ u64 entrypoint(u8 *input) {
     case OPCODE_OPEN_VAULT: return open_vault(&call);
     case OPCODE_WITHDRAW: return withdraw(&call);
     case OPCODE_SETTLE: return settle(&call);
+    case OPCODE_REGISTER_TABLE: return register_table(&call);
+    case OPCODE_WITHDRAW_BANKROLL: return withdraw_bankroll(&call);
     default: return ERROR_UNKNOWN_INSTRUCTION;
     }
 }

@@ -8,7 +8,7 @@
 
 #include "solana.h"
 
-enum kind { KIND_CONFIG = 1, KIND_CIRCUIT = 2, KIND_HOUSE = 3, KIND_VAULT = 4, KIND_BATCH = 5 };
+enum kind { KIND_CONFIG = 1, KIND_CIRCUIT = 2, KIND_HOUSE = 3, KIND_VAULT = 4, KIND_BATCH = 5, KIND_TABLE = 6 };
 
 enum { STATE_KIND = 0, STATE_BUMP = 1 };
 
@@ -51,11 +51,14 @@ enum {
     BATCH_SIZE = 66,
 };
 
+enum { TABLE_LANE = 2, TABLE_NUMBER = 4, TABLE_ADDRESS = 6, TABLE_SIZE = 38 };
+
 static const u8 SEED_CONFIG[] = {'c', 'o', 'n', 'f', 'i', 'g'};
 static const u8 SEED_CIRCUIT[] = {'c', 'i', 'r', 'c', 'u', 'i', 't'};
 static const u8 SEED_HOUSE[] = {'h', 'o', 'u', 's', 'e'};
 static const u8 SEED_VAULT[] = {'v', 'a', 'u', 'l', 't'};
 static const u8 SEED_BATCH[] = {'b', 'a', 't', 'c', 'h'};
+static const u8 SEED_TABLE[] = {'t', 'a', 'b', 'l', 'e'};
 
 INLINE u64 require_state(const struct call *call, account a, enum kind kind, u64 size) {
     REQUIRE(bytes_equal(account_owner(a), call->program, KEY_SIZE), ERROR_FOREIGN_ACCOUNT);

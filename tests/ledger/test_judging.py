@@ -296,7 +296,13 @@ async def test_a_refusal_of_other_bets_says_nothing_of_these(court: Court) -> No
 
 
 @pytest.mark.parametrize(
-    "code", [ProgramError.PAYER_UNCOVERED, ProgramError.WRONG_AUTHORITY, ProgramError.BATCH_EXISTS]
+    "code",
+    [
+        ProgramError.PAYER_UNCOVERED,
+        ProgramError.WRONG_AUTHORITY,
+        ProgramError.BATCH_EXISTS,
+        ProgramError.BATCH_NUMBER_TAKEN,
+    ],
 )
 async def test_a_refusal_that_is_not_about_the_bets_is_left_to_the_next_simulation(court: Court, code: int) -> None:
     court.chain.knows(court.attempt, err=program_error(code))

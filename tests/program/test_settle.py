@@ -129,12 +129,14 @@ def test_another_vault_than_the_proven_one_is_refused(chain: Chain) -> None:
     chain.refuses(ProgramError.PROOF_REJECTED, with_account(chain.settlement(Batch()), 7, chain.vault(2)))
 
 
-@pytest.mark.parametrize("root", [0x1234, 0x9999])
+@pytest.mark.parametrize(
+    ("root", "error"), [(0x1234, ProgramError.BATCH_EXISTS), (0x1235, ProgramError.BATCH_NUMBER_TAKEN)]
+)
 @pytest.mark.parametrize("nets", [[-1_000, 3_000], [-VAULT_BALANCE, 3_000]])
-def test_a_batch_is_settled_once(chain: Chain, root: int, nets: list[int]) -> None:
+def test_a_batch_is_settled_once(chain: Chain, root: int, error: ProgramError, nets: list[int]) -> None:
     """Whatever the second's root, and though the first has left nothing to cover the second."""
     assert_settles(chain, Batch(nets=nets))
-    chain.refuses(ProgramError.BATCH_EXISTS, chain.settlement(Batch(nets=nets, bets_root=root)))
+    chain.refuses(error, chain.settlement(Batch(nets=nets, bets_root=root)))
 
 
 @pytest.mark.parametrize("sent", [1, 890_880, SOL])
