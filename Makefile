@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: demo up test check format program lock clean
+.PHONY: demo up test bench check format program ceremony lock clean
 
 demo: .venv/embedded  ## settle real bets end to end on this machine; ARGS="--bets N --players N --seed N --json FILE"
 	$(BIN)/python starter.py demo $(ARGS)
@@ -12,8 +12,11 @@ demo: .venv/embedded  ## settle real bets end to end on this machine; ARGS="--be
 up: .venv/embedded  ## keep the embedded stack running in the foreground
 	$(BIN)/python starter.py up
 
-test: .venv/development  ## all tests; ARGS="tests/domain -k netting"
-	$(BIN)/python -m pytest $(ARGS)
+test: .venv/development ceremony/node_modules  ## all tests; ARGS="tests/domain -k netting"
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
+
+bench: .venv/embedded  ## what a batch costs on chain; ARGS="--quick --json FILE --only settlement-cost"
+	$(BIN)/python -m bench $(ARGS)
 
 check: .venv/development  ## format, lint, strict types
 	$(BIN)/ruff format --check .
@@ -26,6 +29,9 @@ format: .venv/development
 
 program: .venv/development  ## rebuild program/settlement.so from C; the same bytes on every machine
 	$(BIN)/python -m program.build
+
+ceremony: .venv/development ceremony/node_modules  ## rehearse the ceremony for the smallest shape under var/ceremony, and import its key there
+	$(BIN)/python -m ceremony rehearse 16x8 var/ceremony
 
 lock: .venv/development  ## compile the lock files anew from pyproject.toml
 	$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
@@ -45,4 +51,8 @@ clean:  ## forget the embedded stack's state: journal, ledger, keys
 
 .venv/development: requirements-dev.lock .venv/embedded
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	touch $@
+
+ceremony/node_modules: ceremony/package-lock.json .venv/development
+	$(BIN)/python -m ceremony install
 	touch $@

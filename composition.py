@@ -5,7 +5,7 @@ Beside it only `operations/` and `embedded/` know adapters: they set up what the
 
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from solders.pubkey import Pubkey
 
@@ -15,8 +15,10 @@ from ledger.keys import load_keypair
 from ledger.reading import ProgramReader
 from ledger.rpc import RpcClient
 from settings import InvalidSetting, Settings
-from settlement.ports import Prover
 from workflows.batcher import BatcherSettings
+
+if TYPE_CHECKING:
+    from prover.groth16 import Groth16Prover
 
 PROGRAM_ID_REMEDY: Final = "it is the address that `python starter.py provision` prints"
 
@@ -64,12 +66,12 @@ async def open_ledger(settings: Settings) -> AsyncGenerator[SolanaLedger]:
 
 
 @asynccontextmanager
-async def open_prover(settings: Settings) -> AsyncGenerator[Prover]:
-    """The prover with its keys in memory."""
+async def open_prover(settings: Settings) -> "AsyncGenerator[Groth16Prover]":
+    """The prover, with the keys of the shapes in use in memory."""
     # Imported here, so that only a process that proves loads what is under the GPL.
     from prover.groth16 import Groth16Prover
 
-    with closing(Groth16Prover(settings.circuit_keys, threads=settings.proving_threads)) as prover:
+    with closing(Groth16Prover(settings.circuit_keys, settings.shapes, settings.proving_threads)) as prover:
         await prover.load()
         yield prover
 

@@ -15,7 +15,7 @@ from pydantic import AnyUrl, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from settlement.limits import MAX_BATCHES_IN_FLIGHT, MAX_LANE, MAX_WINDOW_SECONDS
-from settlement.shapes import DEFAULT_SHAPE, SHAPES
+from settlement.shapes import DEFAULT_SHAPE, SHAPES, Shape, shapes_for
 
 PREFIX = "CROUPIER_"
 VAR_VARIABLE = f"{PREFIX}VAR"
@@ -77,6 +77,15 @@ class Settings(BaseSettings):
     reconcile_every_seconds: Annotated[
         int, Field(ge=10, le=86_400, description="interval of the scheduled reconciliation")
     ] = 300
+    accept_forgeable_development_keys: Annotated[
+        bool,
+        Field(description="use development keys, whose maker can forge proofs, on a ledger that is not the local one"),
+    ] = False
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """The circuit shapes in use: those that batches cut under these settings are proven in."""
+        return shapes_for(self.max_batch_bets, self.max_batch_players)
 
     @field_validator("journal_url")
     @classmethod

@@ -15,6 +15,7 @@ from temporalio.client import WorkflowHandle
 import composition
 from client.connection import connect
 from client.intake import TemporalIntake
+from commands import circuit, money, program
 from commands.running import MAX_LAMPORTS, console, run
 from embedded.console import show_stack, shown_progress
 from embedded.demo.report import check_writable, show, write
@@ -48,6 +49,9 @@ app = typer.Typer(
         "`status`, `balances`, `reconcile` in another. Settings: CROUPIER_… and TEMPORAL_… variables (README, Configuration)."
     ),
 )
+app.add_typer(circuit.app, name="circuit")
+app.add_typer(program.app, name="program")
+app.add_typer(money.app)
 
 
 @app.command()
@@ -74,7 +78,7 @@ def provision_command(
     ] = BANKROLL_LAMPORTS,
     faucet: Annotated[bool, typer.Option(help="Draw lamports from a local ledger's faucet.")] = True,
 ) -> None:
-    """Set up what a worker needs, once: journal, keys, program, circuits, houses, search attributes. Safe to repeat."""
+    """Set up what a worker needs, once: journal, keys, program, circuits, houses, lookup tables, search attributes. Safe to repeat."""
     run(_provision(bankroll_lamports, faucet))
 
 
@@ -118,16 +122,6 @@ def status(
 ) -> None:
     """Show what became of a bet (its receipt is checked against the chain) or of a batch, or how the lanes stand."""
     run(_status(subject, as_json))
-
-
-@app.command()
-def balances(
-    players: Annotated[
-        list[str] | None, typer.Argument(help="Players' keys. None: everybody with bets in the journal.")
-    ] = None,
-) -> None:
-    """Show the houses' and players' balances, read from the chain."""
-    run(_balances(players or []))
 
 
 @app.command("reconcile")
@@ -193,9 +187,9 @@ async def _open_vault(players: list[str], lamports: int) -> int:
     settings = load_settings()
     for player in players:
         check_player(player)
-    async with composition.open_journal(settings) as journal, composition.open_ledger(settings) as ledger:
+    async with composition.open_ledger(settings) as ledger:
         await fund_vaults(settings, ledger, dict.fromkeys(players, lamports))
-        return await views.show_balances(console, players, settings.lanes, journal, ledger)
+    return await money.balances_of(players)
 
 
 async def _place(bets: Iterator[Any], door: Door) -> int:
@@ -258,21 +252,14 @@ async def _place_by_workflow(intake: TemporalIntake, bets: Iterator[Any]) -> int
 
 async def _status(subject: str | None, as_json: bool) -> int:
     settings = load_settings()
-    async with composition.open_journal(settings) as journal, composition.open_ledger(settings) as ledger:
+    async with composition.open_journal(settings) as journal:
         if subject is None:
             intake = TemporalIntake(await connect(), composition.batcher_settings(settings))
             return await views.show_lanes(console, intake, settings.lanes, journal, as_json)
         if (batch := await journal.batch(subject)) is not None:
             return await views.show_batch(console, batch, journal, as_json)
-        return await views.show_bet(console, subject, journal, ledger, as_json)
-
-
-async def _balances(players: list[str]) -> int:
-    settings = load_settings()
-    for player in players:
-        check_player(player)
-    async with composition.open_journal(settings) as journal, composition.open_ledger(settings) as ledger:
-        return await views.show_balances(console, players, settings.lanes, journal, ledger)
+        async with composition.open_reader(settings) as reader:
+            return await views.show_bet(console, subject, journal, reader, as_json)
 
 
 async def _reconcile() -> int:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import structlog
 import typer
@@ -27,6 +27,7 @@ from temporalio.service import RPCError
 from temporalio.worker import Worker
 
 import composition
+from activities.circuits import CircuitReading
 from activities.claiming import Claiming
 from activities.placing import Placing
 from activities.proving import Proving
@@ -34,18 +35,24 @@ from activities.receipts import Receipts
 from activities.reconciling import Reconciling
 from activities.recording import Recording
 from activities.submitting import Submitting
+from client.circuits import registered_circuits
 from client.connection import TemporalUnreachable, connect, end_process
 from client.intake import TemporalIntake
 from settings import InvalidSetting, Settings, load_settings
+from settlement.circuits import CircuitKey, KeyOrigin, require_registered, require_unforgeable
 from settlement.errors import CroupierError
-from settlement.ports import Intake, Journal, Ledger
+from settlement.ports import Intake, Journal, Ledger, Prover
 from workflows import names
 from workflows.batcher import Batcher
 from workflows.bet import BetWorkflow
+from workflows.circuits import CircuitsWorkflow
 from workflows.reconciliation import Reconciliation, ReconciliationInput
 from workflows.settlement import Settlement
 
-WORKFLOWS: Final = [Batcher, Settlement, BetWorkflow, Reconciliation]
+if TYPE_CHECKING:
+    from prover.groth16 import Groth16Prover
+
+WORKFLOWS: Final = [Batcher, Settlement, BetWorkflow, Reconciliation, CircuitsWorkflow]
 MAX_CONCURRENT_ACTIVITIES: Final = 100
 """Of I/O, per worker; further tasks wait at the server."""
 
@@ -70,10 +77,14 @@ async def run(settings: Settings, queues: Queues) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     client = await connect()
     async with AsyncExitStack() as stack:
+        prover = None
         if queues is not Queues.SETTLEMENT:
-            await stack.enter_async_context(await _proving_worker(client, settings, stack))
+            prover = await stack.enter_async_context(composition.open_prover(settings))
         if queues is not Queues.PROVING:
             await stack.enter_async_context(await _settlement_worker(client, settings, stack))
+        if prover is not None:
+            await _check_keys(client, settings, prover)
+            await stack.enter_async_context(_proving_worker(client, settings, prover))
         logger.info("worker_ready", queues=queues.value, lanes=settings.lanes, rpc_url=str(settings.rpc_url))
         print("worker ready", flush=True)
         await stop.wait()
@@ -93,11 +104,35 @@ def settlement_activities(journal: Journal, ledger: Ledger, intake: Intake) -> l
         Receipts(journal, ledger).read_receipt,
         Placing(intake).place_bet,
         Reconciling(journal, ledger).reconcile_lane,
+        CircuitReading(ledger).read_circuits,
     ]
 
 
-async def _proving_worker(client: Client, settings: Settings, stack: AsyncExitStack) -> Worker:
-    prover = await stack.enter_async_context(composition.open_prover(settings))
+async def _check_keys(client: Client, settings: Settings, prover: "Groth16Prover") -> None:
+    """Raises `KeyRefused` unless the chain has the prover's keys and they may be used there; a settlement worker looks it up."""
+    for key in prover.keys:
+        note = {"zkey": key.zkey_sha256} if key.zkey_sha256 else {}
+        log = logger.warning if key.origin is KeyOrigin.DEVELOPMENT else logger.info
+        log("circuit_key", shape=key.shape.name, origin=key.origin.remark, verifying_key=key.sha256, **note)
+
+    def still_waiting(seconds: float) -> None:
+        logger.warning("no_settlement_worker_answers_yet", asked="registered circuits", seconds=round(seconds))
+
+    registered = await registered_circuits(client, still_waiting)
+
+    def require(key: CircuitKey) -> None:
+        require_registered(key, registered)
+        require_unforgeable(
+            [key],
+            place=registered.place,
+            local=registered.local,
+            accept_forgeable=settings.accept_forgeable_development_keys,
+        )
+
+    prover.require(require)
+
+
+def _proving_worker(client: Client, settings: Settings, prover: Prover) -> Worker:
     return Worker(
         client,
         task_queue=names.PROVING_QUEUE,

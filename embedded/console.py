@@ -41,6 +41,7 @@ def show_stack(console: Console, stack: Stack) -> None:
         ("Solana RPC", stack.rpc_url),
         ("program", stack.settings.program_id or ""),
         ("journal", stack.settings.journal_url),
+        ("circuit keys", ", ".join(f"{key.shape.name} {key.origin.remark}" for key in stack.circuits)),
         ("try", ".venv/bin/python starter.py status"),
     ):
         table.add_row(*row)

@@ -16,6 +16,7 @@ from client.connection import TemporalUnreachable, connect
 from embedded.processes import POLL_SECONDS, Child, ChildFailed, free_port, start, stop
 from operations.provisioning import LAMPORTS_PER_SOL, Progress, provision, register_search_attributes
 from settings import PREFIX, STACK_ENV, Settings, load_settings
+from settlement.circuits import CircuitKey
 from settlement.limits import MAX_IN_FLIGHT_UPDATE_BYTES
 
 HOST: Final = "127.0.0.1"
@@ -50,6 +51,7 @@ class Stack:
     web_ui: str
     rpc_url: str
     children: tuple[Child, ...]
+    circuits: tuple[CircuitKey, ...]
 
     async def wait_until_broken(self) -> None:
         """Returns never, unless a child ends by itself: then raises `ChildFailed`."""
@@ -150,6 +152,7 @@ async def running_stack(
                 web_ui=f"http://{HOST}:{ports[WEB_UI_PORT]}",
                 rpc_url=rpc_url,
                 children=(temporal, ledger, worker),
+                circuits=provisioned.circuits,
             )
 
 

@@ -134,6 +134,11 @@ class SqlJournal:
         async with self._database.read() as connection:
             return await reading.players_waiting(connection, lane, before_number, players)
 
+    async def unsettled_batches(self, lane: int, player: str | None, limit: int) -> list[BatchSummary]:
+        """Batches of the lane with claimed bets (of one player, if named) that are not settled, by number. `limit` as in `batches`."""
+        async with self._database.read() as connection:
+            return await reading.unsettled_batches(connection, lane, player, limit)
+
     async def recent_batches(self, limit: int) -> list[BatchSummary]:
         """The batches claimed last on any lane, newest first. `limit`: at most `MAX_ROWS_PER_READ`, else `ValueError`."""
         async with self._database.read() as connection:

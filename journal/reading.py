@@ -110,6 +110,16 @@ async def players_waiting(
     return [player for player in players if player in waiting]
 
 
+async def unsettled_batches(
+    connection: AsyncConnection, lane: int, player: str | None, limit: int
+) -> list[BatchSummary]:
+    claimed = select(bets.c.batch_id).where(bets.c.lane == lane, bets.c.status == BetStatus.CLAIMED)
+    if player is not None:
+        claimed = claimed.where(bets.c.player == player)
+    where = (batches.c.lane == lane) & batches.c.batch_id.in_(claimed)
+    return await _summaries(connection, where, order=(batches.c.number,), limit=limit)
+
+
 async def recent_rejections(connection: AsyncConnection, limit: int, bet_id: str | None) -> list[Rejection]:
     _check_limit(limit)
     at_the_door = select(rejections).order_by(rejections.c.at.desc(), rejections.c.rejection_id).limit(limit)

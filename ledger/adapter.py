@@ -10,15 +10,16 @@ from typing import Final, NoReturn
 
 import structlog
 from solders.keypair import Keypair
-from solders.message import Message
+from solders.message import MessageV0
 from solders.pubkey import Pubkey
-from solders.transaction import Transaction as WireTransaction
 
 from ledger import layout
 from ledger.failures import Failure, Fault
+from ledger.lookup_tables import SettlementTables
 from ledger.program_errors import ProgramError
 from ledger.reading import PROVISION_REMEDY, READ_COMMITMENT, ConfirmedAt, ProgramReader
 from ledger.rpc import (
+    INVALID_PARAMS,
     MAX_HISTORY_PER_REQUEST,
     EpochInfo,
     RequestRefused,
@@ -35,6 +36,7 @@ from ledger.transactions import (
     settled_by,
     settlement_message,
     sign_message,
+    unsigned,
 )
 from settlement.batches import (
     Landing,
@@ -118,6 +120,7 @@ class SolanaLedger(ProgramReader):
         self._authority = authority
         self._authority_key = authority.pubkey()  # derived anew at every call
         self._micro_lamports_per_unit = priority_fee_micro_lamports
+        self._tables = SettlementTables(rpc, program, self._authority_key, READ_COMMITMENT)
 
     async def check(self) -> layout.Config:
         """Raises `LedgerUnavailable` or `LedgerMisconfigured` unless the program is there, initialised, and obeys this key."""
@@ -132,21 +135,28 @@ class SolanaLedger(ProgramReader):
     async def sign(self, statement: Statement, proof: Proof, attempt: int) -> SignedAttempt:
         """See the port."""
         settle = settle_instruction(statement, proof, self._program, self._authority_key)
+        tables = await self._tables.fitting(settle, statement.lane)
         blockhash = await self._rpc.latest_blockhash(READ_COMMITMENT)
 
-        def message(unit_limit: int) -> Message:
+        def message(unit_limit: int) -> MessageV0:
             return settlement_message(
                 settle,
                 self._authority_key,
                 blockhash.blockhash,
+                tables,
                 unit_limit=unit_limit,
                 micro_lamports_per_unit=self._micro_lamports_per_unit,
             )
 
-        draft = encode(WireTransaction.new_unsigned(message(MAX_COMPUTE_UNITS)))
         try:
-            simulation = await self._rpc.simulate(draft, READ_COMMITMENT)
+            simulation = await self._rpc.simulate(encode(unsigned(message(MAX_COMPUTE_UNITS))), READ_COMMITMENT)
         except RequestRefused as refusal:
+            if tables and refusal.code == INVALID_PARAMS:
+                # They were deactivated since they were read, or the node lags behind the one that was asked for them.
+                self._tables.forget(statement.lane)
+                raise LedgerUnavailable(
+                    f"{self._rpc.name} does not resolve the lookup tables of lane {statement.lane}: {refusal}"
+                ) from None
             raise SettlementRefused(str(refusal)) from None
         if simulation.err is not None:
             await self._raise_refusal(statement, Failure.of(simulation.err, [SETTLE_POSITION]))
@@ -228,9 +238,7 @@ class SolanaLedger(ProgramReader):
         if newest is None or newest.status is None or newest.status.err is None:
             return
         failure = Failure.of(newest.status.err, [SETTLE_POSITION])
-        concerns_settlement = (
-            failure.fault is Fault.SETTLEMENT and failure.program_error not in _NUMBER_SETTLED
-        )
+        concerns_settlement = failure.fault is Fault.SETTLEMENT and failure.program_error not in _NUMBER_SETTLED
         if concerns_settlement and settled_by(newest.attempt) == (statement.number, statement.bets_root):
             raise self._refusal(statement, failure)
 

@@ -1,64 +1,208 @@
-"""Deploys the program through the upgradeable loader. An interrupted deployment goes on where it stood."""
+"""Brings the program's code onto the chain through the upgradeable loader: first deployment, upgrades, buffers for others.
+
+An interrupted deployment or upgrade goes on where it stood: the buffer account that the code is written into is found
+again by a key derived from its writer's and the code. It must never replace code without having been asked for an upgrade.
+"""
 
 import hashlib
-import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
-from solders.instruction import Instruction
 from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 
-from ledger import instructions, layout
-from ledger.landing import COMMITMENT, Job, Lander, Polling
+from ledger import layout, loader
+from ledger.deployed import (
+    DeployedProgram,
+    deployed_program,
+    require_upgrade_authority,
+    wait_for_program,
+    wait_until_callable,
+)
+from ledger.landing import COMMITMENT, COMPUTE_UNITS_PER_INSTRUCTION, Job, Lander
 from ledger.rpc import Account, RpcClient
 from settlement.errors import LedgerMisconfigured
 
 FEE_PER_SIGNATURE_LAMPORTS: Final = 5_000
-
-# UpgradeableLoaderState, bincode: agave `loader-v3-interface/src/state.rs`.
-_BUFFER_HEADER: Final = struct.Struct("<IB32s")
-_PROGRAM_ACCOUNT_BYTES: Final = 36
-_PROGRAMDATA_HEADER: Final = struct.Struct("<IQB32s")
-_BUFFER_VARIANT: Final = 1
+MICRO_LAMPORTS_PER_LAMPORT: Final = 1_000_000
 
 _BUFFER_KEY_DOMAIN: Final = b"croupier/deployment-buffer/1"
+_TRANSACTIONS_BESIDE_WRITES: Final = 3
+"""Create the buffer; extend the program; deploy, upgrade or hand the buffer over."""
+_MAX_SIGNATURES: Final = 2
+"""The payer's, and the program's, the buffer's or the upgrade authority's."""
+_MAX_INSTRUCTIONS: Final = 2
 
 Progress = Callable[[int, int], None]
 """Called with how many transactions of how many have landed."""
 
 
 class Deployer:
-    """Deploys programs that one key pays for and may upgrade.
+    """Deploys and upgrades programs. `payer` pays, and is the upgrade authority unless another key is given.
 
-    Every method raises `LedgerUnavailable`, or `LedgerMisconfigured` with the remedy.
+    Every method looks first and does only what is missing, so any of them can be interrupted and run again. They raise
+    `LedgerUnavailable`, or `LedgerMisconfigured` with the remedy.
     """
 
-    def __init__(self, rpc: RpcClient, authority: Keypair, *, priority_fee_micro_lamports: int) -> None:
+    def __init__(
+        self,
+        rpc: RpcClient,
+        payer: Keypair,
+        *,
+        priority_fee_micro_lamports: int,
+        upgrade_authority: Keypair | None = None,
+    ) -> None:
         self._rpc = rpc
-        self._authority = authority
-        self.authority = authority.pubkey()
-        self._lander = Lander(rpc, authority, priority_fee_micro_lamports=priority_fee_micro_lamports)
+        self._payer = payer.pubkey()
+        self._writer = upgrade_authority or payer
+        self.authority = self._writer.pubkey()
+        self._lander = Lander(rpc, payer, priority_fee_micro_lamports=priority_fee_micro_lamports)
+        self._micro_lamports_per_unit = priority_fee_micro_lamports
+
+    def buffer_address(self, code: bytes) -> Pubkey:
+        """Where this key writes the code."""
+        return self._buffer_key(code).pubkey()
 
     async def ensure_program(self, program: Keypair, code: bytes, progress: Progress) -> bool:
-        """Deploys `code` (an ELF file) under `program`'s key unless it is there; answers whether it had to.
-
-        An interrupted deployment goes on where it stood: its buffer account is found again by a key derived from the
-        authority's and the code.
-        """
+        """Deploys `code` (an ELF file) under `program`'s key unless it is there; answers whether it had to."""
         address = program.pubkey()
-        if await self._is_deployed(address, code):
-            await self._wait_until_callable(address)
+        found = await deployed_program(self._rpc, address)
+        if found is not None:
+            if not found.runs(code):
+                raise LedgerMisconfigured(
+                    f"program {address} on {self._rpc.name} has code sha256:{found.code_sha256}, not this release's"
+                    f" sha256:{hashlib.sha256(code).hexdigest()}: run `python starter.py program upgrade`, or deploy under"
+                    " another program key"
+                )
+            await wait_until_callable(self._rpc, address)
             return False
-        buffer = self._buffer_key(code)
-        first, *writes, last = await self._deployment(address, buffer.pubkey(), code)
-        written = await self._account(buffer.pubkey())
-        await self._require_deposit(code, written)
-        if written is None:
-            await self._lander.land([Job("creating the buffer account", first, [buffer])])
-            missing = writes
+        # The buffer's lamports go into the programdata account, whose rent is not much more.
+        needed = await deployment_lamports(self._rpc, code, self._micro_lamports_per_unit)
+        await self._require_lamports(needed, code, "deploy the program")
+        buffer = await self._write_buffer(code, progress)
+        deploy = loader.deploy(
+            len(code),
+            program=address,
+            buffer=buffer,
+            payer=self._payer,
+            authority=self.authority,
+            lamports=await self._rpc.rent_minimum(loader.PROGRAM_ACCOUNT_BYTES),
+        )
+        await self._land(Job("deploying the program", deploy, [program, *self._writer_signing()]))
+        await self._wait_until_it_runs(address, code)
+        return True
+
+    async def ensure_code(self, program: Pubkey, code: bytes, progress: Progress) -> bool:
+        """Upgrades the program to `code` (an ELF file) unless it runs that; answers whether it had to.
+
+        Refused before anything is paid if this key is not the upgrade authority. If it is killed while the extension of
+        a too small program is under way and run again at once, the program may be extended twice: room, and its rent.
+        """
+        found = await self._require_program(program)
+        if found.runs(code):
+            await wait_until_callable(self._rpc, program)
+            return False
+        require_upgrade_authority(found, self.authority, self._rpc.name)
+        buffer = await self._prepare_upgrade(found, code, progress)
+        # The node simulates on the newest confirmed slot, which may be that of the last deployment or of the extension.
+        await wait_until_callable(self._rpc, program)
+        upgrade = loader.upgrade(program, buffer=buffer, spill=self._payer, authority=self.authority)
+        await self._land(Job("upgrading the program", [upgrade], self._writer_signing()))
+        await self._wait_until_it_runs(program, code)
+        return True
+
+    async def stage(self, program: Pubkey, code: bytes, progress: Progress) -> bool:
+        """Writes `code` into a buffer that belongs to the program's upgrade authority, who can then upgrade with it alone.
+
+        Answers whether there was anything to do: not if the program runs that code, or the buffer is there.
+        """
+        found = await self._require_program(program)
+        if found.runs(code):
+            return False
+        owner = found.upgrade_authority
+        if owner is None or owner == self.authority:
+            require_upgrade_authority(found, self.authority, self._rpc.name)
+            raise LedgerMisconfigured(
+                f"{self.authority} is the upgrade authority itself: run `python starter.py program upgrade`"
+            )
+        address = self.buffer_address(code)
+        written = await self._account(address)
+        if written is not None and written.data == _buffer_header(owner) + code:
+            await self._extend(found, code)
+            return False
+        await self._prepare_upgrade(found, code, progress)
+        hand_over = loader.set_buffer_authority(address, authority=self.authority, new=owner)
+        await self._land(Job("handing the buffer over", [hand_over], self._writer_signing()))
+        return True
+
+    async def reclaim(self, buffer: Pubkey) -> int:
+        """Closes a buffer that this key may write; answers how many lamports that gave back to the payer.
+
+        0 if there is none. Nothing but a buffer is ever closed: a closed program is gone for ever.
+        """
+        account = await self._account(buffer)
+        if account is None:
+            return 0
+        header = _buffer_header(self.authority)
+        if account.owner != layout.UPGRADEABLE_LOADER or not account.data.startswith(header):
+            raise LedgerMisconfigured(
+                f"account {buffer} on {self._rpc.name} is no buffer of {self.authority}: give the address of a buffer, and"
+                " the file of its authority's key with --upgrade-authority"
+            )
+        close = loader.close_buffer(buffer, recipient=self._payer, authority=self.authority)
+        await self._land(Job("closing the buffer", [close], self._writer_signing()))
+        return account.lamports
+
+    async def _prepare_upgrade(self, program: DeployedProgram, code: bytes, progress: Progress) -> Pubkey:
+        """The buffer, written, and room for the code in the program's account."""
+        needed = await self._rpc.rent_minimum(loader.BUFFER_HEADER.size + len(code))
+        needed += _max_fees_lamports(code, self._micro_lamports_per_unit)
+        size = loader.PROGRAMDATA_HEADER.size + len(program.content)
+        extended = await self._rpc.rent_minimum(size + _extension_bytes(program, code))
+        needed += extended - await self._rpc.rent_minimum(size)
+        await self._require_lamports(needed, code, "upgrade the program")
+        buffer = await self._write_buffer(code, progress)
+        await self._extend(program, code)
+        return buffer
+
+    async def _extend(self, program: DeployedProgram, code: bytes) -> None:
+        """Makes room for the code if it is longer than any before. A program cannot be called in the slot of an extension."""
+        additional_bytes = _extension_bytes(program, code)
+        if additional_bytes:
+            await wait_until_callable(self._rpc, program.address)
+            extend = loader.extend(program.address, payer=self._payer, additional_bytes=additional_bytes)
+            await self._land(Job("extending the program", [extend]))
+            await wait_for_program(
+                self._rpc, program.address, "to be extended", lambda found: len(found.content) >= len(code)
+            )
+
+    async def _write_buffer(self, code: bytes, progress: Progress) -> Pubkey:
+        """The buffer with the code in it, made and written as far as that is missing."""
+        key = self._buffer_key(code)
+        buffer, size = key.pubkey(), loader.BUFFER_HEADER.size + len(code)
+        account = await self._account(buffer)
+        if account is None:
+            lamports = await self._rpc.rent_minimum(size)
+            create = loader.create_buffer(
+                len(code), buffer=buffer, payer=self._payer, authority=self.authority, lamports=lamports
+            )
+            await self._land(Job("creating the buffer account", create, [key]))
+            content = bytes(len(code))
         else:
-            missing = self._missing_writes(buffer.pubkey(), written, code, writes)
+            header = _buffer_header(self.authority)
+            if len(account.data) != size or not account.data.startswith(header):
+                raise LedgerMisconfigured(
+                    f"account {buffer} on {self._rpc.name} should be the buffer of the deployment: if it was given to the"
+                    " upgrade authority, let that use it or close it; otherwise deploy with another key"
+                )
+            content = account.data[len(header) :]
+        chunk = loader.CHUNK_BYTES
+        writes = loader.write_buffer(code, buffer=buffer, authority=self.authority)
+        missing = [
+            write
+            for offset, write in zip(range(0, len(code), chunk), writes, strict=True)
+            if content[offset : offset + chunk] != code[offset : offset + chunk]
+        ]
         done = len(writes) - len(missing)
         progress(done, len(writes))
 
@@ -67,90 +211,67 @@ class Deployer:
             done += 1
             progress(done, len(writes))
 
-        await self._lander.land([Job("writing the program", write, preflight=False) for write in missing], landed)
-        await self._lander.land([Job("deploying the program", last, [program])])
-        await self._wait_until_callable(address)
-        return await self._is_deployed(address, code)
-
-    async def _deployment(self, program: Pubkey, buffer: Pubkey, code: bytes) -> list[list[Instruction]]:
-        sizes = (_BUFFER_HEADER.size + len(code), _PROGRAM_ACCOUNT_BYTES)
-        minimums = {size: await self._rpc.rent_minimum(size) for size in sizes}
-        key = self.authority
-        return list(
-            instructions.deployment(
-                code,
-                program=program,
-                buffer=buffer,
-                payer=key,
-                upgrade_authority=key,
-                rent_minimum=minimums.__getitem__,
-            )
+        signing = self._writer_signing()
+        await self._lander.land(
+            [Job("writing the program", [write], signing, preflight=False) for write in missing], landed
         )
+        return buffer
 
-    def _buffer_key(self, code: bytes) -> Keypair:
-        seed = hashlib.sha256(_BUFFER_KEY_DOMAIN + self._authority.secret() + hashlib.sha256(code).digest())
-        return Keypair.from_seed(seed.digest())
+    async def _wait_until_it_runs(self, program: Pubkey, code: bytes) -> None:
+        await wait_for_program(self._rpc, program, "to hold the code", lambda found: found.runs(code))
+        await wait_until_callable(self._rpc, program)
 
-    def _missing_writes(
-        self, buffer: Pubkey, account: Account, code: bytes, writes: Sequence[list[Instruction]]
-    ) -> list[list[Instruction]]:
-        expected = _BUFFER_HEADER.pack(_BUFFER_VARIANT, 1, bytes(self.authority))
-        if len(account.data) != len(expected) + len(code) or not account.data.startswith(expected):
-            raise LedgerMisconfigured(f"account {buffer} on {self._rpc.name} should be the buffer of the deployment")
-        content = account.data[len(expected) :]
-        size = instructions.DEPLOYMENT_CHUNK_BYTES
-        return [
-            write
-            for offset, write in zip(range(0, len(code), size), writes, strict=True)
-            if content[offset : offset + size] != code[offset : offset + size]
-        ]
+    async def _require_program(self, program: Pubkey) -> DeployedProgram:
+        found = await deployed_program(self._rpc, program)
+        if found is None:
+            raise LedgerMisconfigured(
+                f"program {program} is not deployed on {self._rpc.name}: run `python starter.py program deploy`"
+            )
+        return found
 
-    async def _require_deposit(self, code: bytes, buffer: Account | None) -> None:
-        """The buffer's lamports go into the programdata account, whose rent is not much more."""
-        needed = await self._rpc.rent_minimum(_PROGRAMDATA_HEADER.size + len(code))
-        needed += await self._rpc.rent_minimum(_PROGRAM_ACCOUNT_BYTES)
-        needed += (len(code) // instructions.DEPLOYMENT_CHUNK_BYTES + 4) * FEE_PER_SIGNATURE_LAMPORTS
-        authority = await self._account(self.authority)
-        held = authority.lamports if authority else 0
-        held += buffer.lamports if buffer else 0
+    async def _require_lamports(self, needed: int, code: bytes, purpose: str) -> None:
+        accounts = await self._rpc.accounts([self._payer, self.buffer_address(code)], COMMITMENT)
+        held = sum(account.lamports for account in accounts if account)
         if held < needed:
             raise LedgerMisconfigured(
-                f"authority {self.authority} on {self._rpc.name} holds {held} lamports and needs {needed} to deploy"
-                " the program: send it SOL"
+                f"authority {self._payer} on {self._rpc.name} holds {held} lamports and needs {needed} to {purpose}:"
+                " send it SOL"
             )
 
-    async def _is_deployed(self, program: Pubkey, code: bytes) -> bool:
-        """Raises `LedgerMisconfigured` if something else stands at that address."""
-        account = await self._account(program)
-        if account is None:
-            return False
-        if not account.executable or account.owner != layout.UPGRADEABLE_LOADER:
-            raise LedgerMisconfigured(
-                f"account {program} on {self._rpc.name} exists and is not an upgradeable program: use another program key"
-            )
-        programdata = await self._account(layout.programdata_address(program))
-        found = programdata.data[_PROGRAMDATA_HEADER.size :] if programdata else b""
-        # An upgrade to shorter code leaves zeros behind it.
-        if found[: len(code)] != code or any(found[len(code) :]):
-            raise LedgerMisconfigured(
-                f"program {program} on {self._rpc.name} has code {_digest(found)}, not this release's {_digest(code)}:"
-                " deploy under another program key, or upgrade it with `solana program deploy`"
-            )
-        return True
+    def _buffer_key(self, code: bytes) -> Keypair:
+        seed = hashlib.sha256(_BUFFER_KEY_DOMAIN + self._writer.secret() + hashlib.sha256(code).digest())
+        return Keypair.from_seed(seed.digest())
 
-    async def _wait_until_callable(self, program: Pubkey) -> None:
-        """A program can be called from the slot after its deployment on."""
-        polling = Polling(self._rpc.name, f"program {program} to become callable")
-        while True:
-            programdata = await self._account(layout.programdata_address(program))
-            now = await self._rpc.epoch_info(COMMITMENT)
-            if programdata is not None and now.absolute_slot > _PROGRAMDATA_HEADER.unpack_from(programdata.data)[1]:
-                return
-            await polling.wait()
+    def _writer_signing(self) -> list[Keypair]:
+        return [] if self.authority == self._payer else [self._writer]
+
+    async def _land(self, job: Job) -> None:
+        await self._lander.land([job])
 
     async def _account(self, address: Pubkey) -> Account | None:
         return (await self._rpc.account(address, COMMITMENT)).value
 
 
-def _digest(content: bytes) -> str:
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+async def deployment_lamports(rpc: RpcClient, code: bytes, micro_lamports_per_unit: int) -> int:
+    """The most that a first deployment costs: the rent of the program's accounts, and fees. Raises as the client."""
+    rent = await rpc.rent_minimum(loader.PROGRAMDATA_HEADER.size + len(code))
+    rent += await rpc.rent_minimum(loader.PROGRAM_ACCOUNT_BYTES)
+    return rent + _max_fees_lamports(code, micro_lamports_per_unit)
+
+
+def _max_fees_lamports(code: bytes, micro_lamports_per_unit: int) -> int:
+    """Of the transactions of a deployment or an upgrade."""
+    # One instruction too many: the lander asks for a few odd units more than the instructions need.
+    units = COMPUTE_UNITS_PER_INSTRUCTION * (_MAX_INSTRUCTIONS + 1)
+    priority = -(-units * micro_lamports_per_unit // MICRO_LAMPORTS_PER_LAMPORT)
+    transactions = -(-len(code) // loader.CHUNK_BYTES) + _TRANSACTIONS_BESIDE_WRITES
+    return transactions * (_MAX_SIGNATURES * FEE_PER_SIGNATURE_LAMPORTS + priority)
+
+
+def _buffer_header(authority: Pubkey) -> bytes:
+    return loader.BUFFER_HEADER.pack(loader.State.BUFFER, True, bytes(authority))
+
+
+def _extension_bytes(program: DeployedProgram, code: bytes) -> int:
+    missing = len(code) - len(program.content)
+    return max(missing, loader.MIN_EXTENSION_BYTES) if missing > 0 else 0

@@ -1,25 +1,21 @@
-"""Builds the program's instructions, and those that deploy it. Builds only: nothing here signs, sends or reads the chain.
+"""Builds the program's instructions. Builds only: nothing here signs, sends or reads the chain.
 
-The layouts are those of `program/settlement.c` and of agave's `loader-v3-interface`.
+The layouts are those of `program/settlement.c`.
 """
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from enum import IntEnum
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from solders.instruction import AccountMeta, Instruction
 from solders.pubkey import Pubkey
 from solders.system_program import ID as SYSTEM_PROGRAM
-from solders.system_program import CreateAccountParams, create_account
-from solders.sysvar import CLOCK, RENT
 
 from ledger.layout import (
     BETS_ROOT_BYTES,
     MAX_PLAYERS_PER_CIRCUIT,
     PROOF_BYTES,
-    UPGRADEABLE_LOADER,
-    VERIFYING_KEY_BYTES,
     batch_address,
     circuit_address,
     config_address,
@@ -28,9 +24,7 @@ from ledger.layout import (
     table_address,
     vault_address,
 )
-
-DEPLOYMENT_CHUNK_BYTES: Final = 900
-"""Of the program's code in one transaction."""
+from settlement.verifying_keys import VERIFYING_KEY_BYTES
 
 
 class Opcode(IntEnum):
@@ -182,82 +176,6 @@ def withdraw_bankroll(program: Pubkey, authority: Pubkey, lane: int, lamports: i
         program,
         struct.pack("<BQ", Opcode.WITHDRAW_BANKROLL, lamports),
         [_payer(authority), _read(config_address(program)), _written(house_address(program, lane))],
-    )
-
-
-class _Loader(IntEnum):
-    """UpgradeableLoaderInstruction, bincode."""
-
-    INITIALIZE_BUFFER = 0
-    WRITE = 1
-    DEPLOY_WITH_MAX_DATA_LEN = 2
-
-
-_BUFFER_HEADER_BYTES: Final = 37
-_PROGRAM_ACCOUNT_BYTES: Final = 36
-
-
-def deployment(
-    code: bytes,
-    *,
-    program: Pubkey,
-    buffer: Pubkey,
-    payer: Pubkey,
-    upgrade_authority: Pubkey,
-    rent_minimum: Callable[[int], int],
-) -> Iterator[list[Instruction]]:
-    """The transactions, in order, that deploy `code` at `program` through a fresh buffer account.
-
-    Each is signed by the accounts that it marks as signers: the payer, and the first by the buffer's key, the last by
-    the program's, all but the first by the upgrade authority. `rent_minimum` gives lamports for a size in bytes. The
-    program can be called one slot after the last.
-    """
-    buffer_bytes = _BUFFER_HEADER_BYTES + len(code)
-    yield [
-        _create(payer, buffer, buffer_bytes, rent_minimum),
-        Instruction(
-            UPGRADEABLE_LOADER,
-            struct.pack("<I", _Loader.INITIALIZE_BUFFER),
-            [_written(buffer), _read(upgrade_authority)],
-        ),
-    ]
-    for offset in range(0, len(code), DEPLOYMENT_CHUNK_BYTES):
-        chunk = code[offset : offset + DEPLOYMENT_CHUNK_BYTES]
-        yield [
-            Instruction(
-                UPGRADEABLE_LOADER,
-                struct.pack("<IIQ", _Loader.WRITE, offset, len(chunk)) + chunk,
-                [_written(buffer), AccountMeta(upgrade_authority, is_signer=True, is_writable=False)],
-            )
-        ]
-    yield [
-        _create(payer, program, _PROGRAM_ACCOUNT_BYTES, rent_minimum),
-        Instruction(
-            UPGRADEABLE_LOADER,
-            struct.pack("<IQ", _Loader.DEPLOY_WITH_MAX_DATA_LEN, len(code)),
-            [
-                _payer(payer),
-                _written(programdata_address(program)),
-                _written(program),
-                _written(buffer),
-                _read(RENT),
-                _read(CLOCK),
-                _read(SYSTEM_PROGRAM),
-                AccountMeta(upgrade_authority, is_signer=True, is_writable=False),
-            ],
-        ),
-    ]
-
-
-def _create(payer: Pubkey, account: Pubkey, size: int, rent_minimum: Callable[[int], int]) -> Instruction:
-    return create_account(
-        CreateAccountParams(
-            from_pubkey=payer,
-            to_pubkey=account,
-            lamports=rent_minimum(size),
-            space=size,
-            owner=UPGRADEABLE_LOADER,
-        )
     )
 
 

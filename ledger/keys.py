@@ -5,16 +5,15 @@ It must never print a secret, read a key that others on the machine can read too
 
 import json
 import os
-import secrets
 from pathlib import Path
 from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 from solders.keypair import Keypair
 
+from ledger.files import publish
 from settlement.errors import CroupierError
 
-KEY_FILE_MODE: Final = 0o600
 _OTHERS: Final = 0o077
 _MAX_FILE_BYTES: Final = 4_096
 """A key file has about 230; a larger file is not one."""
@@ -55,18 +54,10 @@ def create_keypair(path: Path) -> Keypair:
     Its folder is made if need be. Raises `KeyFileError` if the file exists already or cannot be written.
     """
     keypair = Keypair()
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, KEY_FILE_MODE)
-        try:
-            with os.fdopen(handle, "w") as file:
-                json.dump(list(bytes(keypair)), file)
-                file.flush()
-                os.fsync(file.fileno())
-            _publish(draft, path)
-        finally:
-            draft.unlink()
+        publish(path, json.dumps(list(bytes(keypair))).encode())
+    except FileExistsError:
+        raise KeyFileError(f"key file {path} exists already and is left as it is") from None
     except OSError as error:
         raise KeyFileError(f"key file {path} cannot be written: {error.strerror}") from None
     return keypair
@@ -75,16 +66,3 @@ def create_keypair(path: Path) -> Keypair:
 def load_or_create_keypair(path: Path) -> Keypair:
     """The key in a file, which is made if there is none. Raises `KeyFileError`."""
     return load_keypair(path) if path.exists() else create_keypair(path)
-
-
-def _publish(draft: Path, path: Path) -> None:
-    """Gives the finished file its name, durably: a key that money was sent to must outlive a power cut."""
-    try:
-        os.link(draft, path)  # unlike a rename, refuses to replace a key
-    except FileExistsError:
-        raise KeyFileError(f"key file {path} exists already and is left as it is") from None
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -12,12 +12,11 @@ from typing import Any, Final, Self
 from solders.pubkey import Pubkey
 
 from settlement.limits import MAX_LANE
+from settlement.verifying_keys import VERIFYING_KEY_BYTES
 
 MAX_PLAYERS_PER_CIRCUIT: Final = 64
 """The program refuses a larger circuit."""
 
-VERIFYING_KEY_BYTES: Final = 576
-"""alpha G1 64, beta G2 128, gamma G2 128, delta G2 128, IC0 G1 64, IC1 G1 64."""
 PROOF_BYTES: Final = 128
 """A G1 32, B G2 64, C G1 32, compressed."""
 BETS_ROOT_BYTES: Final = 32

@@ -1,10 +1,9 @@
-"""What an operator sets up on a ledger before the first batch: config, circuits, houses, vaults, money in them.
+"""What an operator sets up on a ledger before the first batch: config, circuits, houses, vaults, lookup tables, money.
 
 Every `ensure_…` looks first and does only what is missing, so any of them can be interrupted and run again. It must never
 change what is there already: what differs from what is wanted is an error that shows both. Nothing here is for settlements.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Final, TypeVar
 
@@ -14,19 +13,17 @@ from solders.system_program import TransferParams, transfer
 
 from ledger import instructions, layout
 from ledger.adapter import is_expired
+from ledger.clusters import PUBLIC_CLUSTERS
 from ledger.landing import COMMITMENT, Job, Lander, Polling, has_confirmed
+from ledger.lookup_tables import MAX_VAULTS_PER_LANE, needing_tables
 from ledger.rpc import Account, RequestRefused, RpcClient
+from ledger.table_filling import TableFiller, too_many_vaults
 from settlement.errors import LedgerMisconfigured, LedgerUnavailable
 from settlement.shapes import Shape
+from settlement.verifying_keys import verifying_key_digest
 
 VAULTS_PER_TRANSACTION: Final = 8
 TRANSFERS_PER_TRANSACTION: Final = 16
-PUBLIC_CLUSTERS: Final = {
-    "5eykt4UsFv8P8NJdTREpY1vzqKqZKvdpKuc147dw2N9d": "mainnet-beta",
-    "EtWTRABZaYq6iMfeYKouRu166VU2xqa1wcaWoxkZBBBG": "devnet",
-    "4uhcVJyU9pJkvQyS88uRDiswHXSCkY3zQawwpjk2NsNY": "testnet",
-}
-"""By genesis hash (docs.anza.xyz/clusters/available)."""
 
 _T = TypeVar("_T")
 
@@ -77,8 +74,9 @@ class Provisioner:
         if (found.bets, found.players, found.verifying_key) != (shape.bets, shape.players, verifying_key):
             raise LedgerMisconfigured(
                 f"circuit {shape.circuit_id} of program {program} on {self._rpc.name} is {found.bets}x{found.players} with"
-                f" verifying key {_digest(found.verifying_key)}, not {shape.name} with {_digest(verifying_key)}: use the"
-                " proving keys that belong to it (CROUPIER_CIRCUIT_KEYS), or deploy under another program key"
+                f" verifying key {verifying_key_digest(found.verifying_key)}, not {shape.name} with"
+                f" {verifying_key_digest(verifying_key)}: use the key files that belong to it (CROUPIER_CIRCUIT_KEYS), or deploy"
+                " under another program key"
             )
         return False
 
@@ -94,13 +92,35 @@ class Provisioner:
         )
         return len(missing)
 
-    async def ensure_vaults(self, program: Pubkey, lane: int, players: Sequence[str]) -> int:
-        """Opens the vaults that `players` (base58 keys) lack on the lane; answers how many."""
+    async def ensure_vaults(
+        self, program: Pubkey, lane: int, players: Sequence[str], shapes: Sequence[Shape] = ()
+    ) -> int:
+        """Opens the vaults that `players` (base58 keys) lack on the lane; answers how many.
+
+        If batches are proven in `shapes` that need lookup tables, the vaults are in them when this returns.
+        """
         owners = [Pubkey.from_string(player) for player in dict.fromkeys(players)]
         missing = await self._missing(program, [layout.vault_address(program, lane, owner) for owner in owners])
+        if missing and needing_tables(shapes):
+            await self._require_table_room(program, lane, len(missing))
         opening = [instructions.open_vault(program, self._authority_key, lane, owners[at]) for at in missing]
         await self._lander.land([Job("opening vaults", chunk) for chunk in _chunks(opening, VAULTS_PER_TRANSACTION)])
+        if owners:
+            await self.ensure_tables(program, lane, shapes)
         return len(missing)
+
+    async def ensure_tables(self, program: Pubkey, lane: int, shapes: Sequence[Shape]) -> int:
+        """Puts the vaults of an open lane into lookup tables if `shapes` need them; answers how many entries were added."""
+        if not (needing := needing_tables(shapes)):
+            return 0
+        return await TableFiller(self._rpc, self._lander, self._authority_key, program, lane).fill(needing)
+
+    async def _require_table_room(self, program: Pubkey, lane: int, new_vaults: int) -> None:
+        house = await self._account(layout.house_address(program, lane))
+        if house is None or house.owner != program:
+            return  # opening the vaults will say so
+        if layout.House.decode(house.data).vault_count + new_vaults > MAX_VAULTS_PER_LANE:
+            raise too_many_vaults(lane)
 
     async def transfer(self, lamports: Mapping[Pubkey, int]) -> None:
         """Sends lamports from the authority to addresses: a house's bankroll, deposits into vaults.
@@ -152,7 +172,3 @@ class Provisioner:
 
 def _chunks(items: Sequence[_T], size: int) -> list[Sequence[_T]]:
     return [items[start : start + size] for start in range(0, len(items), size)]
-
-
-def _digest(content: bytes) -> str:
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"

@@ -1,4 +1,4 @@
-"""What anybody may read of the program's accounts, without a key: houses, vaults, batch records and what a transaction moved.
+"""What anybody may read of the program's accounts, without a key: circuits, houses, vaults, batch records and what a transaction moved.
 
 It must never take another program's account for one of ours: before an account is made, anybody can send lamports to its address.
 """
@@ -11,9 +11,13 @@ from typing import Final, Literal, Self, TypeAlias, TypeGuard
 from solders.pubkey import Pubkey
 
 from ledger import layout
+from ledger.clusters import is_local_ledger
 from ledger.rpc import Account, Commitment, RequestRefused, RpcClient, Seen
 from settlement.batches import House, Movement, OnChainBatch, Vault
+from settlement.circuits import RegisteredCircuit, RegisteredCircuits
 from settlement.errors import LedgerMisconfigured
+from settlement.shapes import SHAPES
+from settlement.verifying_keys import verifying_key_digest
 
 ConfirmedAt: TypeAlias = Literal["confirmed", "finalized"]
 
@@ -59,6 +63,26 @@ class ProgramReader:
                 f"program {self._program} on {self._rpc.name} is not initialised: {PROVISION_REMEDY}"
             )
         return layout.Config.decode(config.data)
+
+    async def circuits(self) -> RegisteredCircuits:
+        """See the port."""
+        accounts = await self._rpc.accounts(
+            [layout.circuit_address(self._program, shape.circuit_id) for shape in SHAPES], READ_COMMITMENT
+        )
+        found = [layout.Circuit.decode(account.data) for account in accounts if self._is_ours(account)]
+        return RegisteredCircuits(
+            place=f"program {self._program} on {self._rpc.name}",
+            local=await is_local_ledger(self._rpc),
+            circuits=tuple(
+                RegisteredCircuit(
+                    circuit_id=circuit.circuit_id,
+                    bets=circuit.bets,
+                    players=circuit.players,
+                    sha256=verifying_key_digest(circuit.verifying_key),
+                )
+                for circuit in found
+            ),
+        )
 
     async def house(self, lane: int) -> House:
         """See the port."""

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, Generic, Literal, Self, TypeAlias, Typ
 from urllib.parse import urlsplit
 
 import httpx2
-from pydantic import BaseModel, BeforeValidator, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 from pydantic.alias_generators import to_camel
 from solana.exceptions import SolanaRpcException
 from solana.rpc.async_api import AsyncClient
@@ -124,6 +124,12 @@ class EpochInfo(_Answer):
 
     absolute_slot: int
     block_height: int
+
+
+class Version(_Answer):
+    """What a node runs. `croupier_localnet`: it says that it is Croupier's local ledger."""
+
+    croupier_localnet: Annotated[bool, Field(alias="croupier-localnet")] = False
 
 
 class Blockhash(_Answer):
@@ -268,9 +274,16 @@ class RpcClient:
     async def genesis_hash(self) -> str:
         return await self._call("getGenesisHash", [], str)
 
+    async def version(self) -> Version:
+        return await self._call("getVersion", [], Version)
+
     async def latest_blockhash(self, commitment: Commitment) -> Blockhash:
         answer = await self._call("getLatestBlockhash", [{"commitment": commitment}], Seen[Blockhash])
         return answer.value
+
+    async def first_available_block(self) -> int:
+        """The slot of the oldest block whose transactions the node still knows."""
+        return await self._call("getFirstAvailableBlock", [], int)
 
     async def rent_minimum(self, size: int) -> int:
         """Lamports that exempt an account of `size` bytes from rent."""
@@ -282,14 +295,19 @@ class RpcClient:
 
     async def accounts(self, addresses: Sequence[Pubkey], commitment: Commitment) -> list[Account | None]:
         """In the order of `addresses`; more than one request's worth is read piecemeal."""
-        config = {"commitment": commitment, "encoding": "base64"}
         found: list[Account | None] = []
         for start in range(0, len(addresses), MAX_ACCOUNTS_PER_REQUEST):
-            chunk = [str(address) for address in addresses[start : start + MAX_ACCOUNTS_PER_REQUEST]]
-            answer = await self._call("getMultipleAccounts", [chunk, config], Seen[list[Account | None]])
-            self._require_length(answer.value, len(chunk))
-            found += answer.value
+            chunk = addresses[start : start + MAX_ACCOUNTS_PER_REQUEST]
+            found += (await self.accounts_seen(chunk, commitment)).value
         return found
+
+    async def accounts_seen(self, addresses: Sequence[Pubkey], commitment: Commitment) -> Seen[list[Account | None]]:
+        """In the order of `addresses`, `MAX_ACCOUNTS_PER_REQUEST` at most, all as of one slot."""
+        config = {"commitment": commitment, "encoding": "base64"}
+        keys = [str(address) for address in addresses]
+        answer = await self._call("getMultipleAccounts", [keys, config], Seen[list[Account | None]])
+        self._require_length(answer.value, len(keys))
+        return answer
 
     async def program_accounts(
         self, program: Pubkey, *, size: int, memcmp: dict[int, bytes], commitment: Commitment

@@ -1,7 +1,7 @@
 """Builds and signs the one transaction that settles a batch, and reads such a transaction back.
 
-It must never send anything. A settlement is always [compute-unit limit, compute-unit price, settle] in a legacy message,
-which fits into one packet without address lookup tables.
+It must never send anything. A settlement is always [compute-unit limit, compute-unit price, settle] in a v0 message, which
+names accounts through address lookup tables where it would not fit into one packet otherwise.
 """
 
 import base64
@@ -9,19 +9,20 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
+from solders.address_lookup_table_account import AddressLookupTableAccount
 from solders.compute_budget import set_compute_unit_limit, set_compute_unit_price
 from solders.hash import Hash
 from solders.instruction import Instruction
 from solders.keypair import Keypair
-from solders.message import Message
+from solders.message import Message, MessageV0
 from solders.pubkey import Pubkey
-from solders.transaction import Transaction
+from solders.signature import Signature
+from solders.transaction import Transaction, VersionedTransaction
 
 from ledger import instructions
 from ledger.layout import BETS_ROOT_BYTES, vault_address
 from ledger.proof_encoding import compress_proof
 from settlement.batches import Proof, SignedAttempt, Statement
-from settlement.errors import SettlementRefused
 
 MAX_TRANSACTION_BYTES: Final = 1_232
 """Of a serialised transaction: the IPv6 minimum MTU less headers (solana-sdk `PACKET_DATA_SIZE`)."""
@@ -67,29 +68,51 @@ def compute_unit_limit(simulated_units: int) -> int:
 
 
 def settlement_message(
-    settle: Instruction, authority: Pubkey, blockhash: str, *, unit_limit: int, micro_lamports_per_unit: int
-) -> Message:
-    """The message to simulate or to sign. Raises `SettlementRefused` if it does not fit into a packet."""
-    message = Message.new_with_blockhash(
-        [set_compute_unit_limit(unit_limit), set_compute_unit_price(micro_lamports_per_unit), settle],
-        authority,
-        Hash.from_string(blockhash),
-    )
+    settle: Instruction,
+    authority: Pubkey,
+    blockhash: str,
+    tables: Sequence[AddressLookupTableAccount],
+    *,
+    unit_limit: int,
+    micro_lamports_per_unit: int,
+) -> MessageV0:
+    """The message to simulate or to sign, which `settlement_bytes` must have found to fit with these tables."""
+    message = _compiled(settle, authority, tables, Hash.from_string(blockhash), unit_limit, micro_lamports_per_unit)
     assert message.instructions[SETTLE_POSITION].data == settle.data
-    size = len(bytes(Transaction.new_unsigned(message)))
-    if size > MAX_TRANSACTION_BYTES:
-        raise SettlementRefused(f"the settlement is {size} bytes, a transaction has at most {MAX_TRANSACTION_BYTES}")
+    assert len(bytes(unsigned(message))) <= MAX_TRANSACTION_BYTES
     return message
 
 
-def encode(transaction: Transaction) -> str:
+def settlement_bytes(settle: Instruction, authority: Pubkey, tables: Sequence[AddressLookupTableAccount]) -> int:
+    """How large the signed transaction is if it names accounts through `tables`: at most `MAX_TRANSACTION_BYTES` can be sent."""
+    return len(bytes(unsigned(_compiled(settle, authority, tables, Hash.default(), MAX_COMPUTE_UNITS, 0))))
+
+
+def _compiled(
+    settle: Instruction,
+    authority: Pubkey,
+    tables: Sequence[AddressLookupTableAccount],
+    blockhash: Hash,
+    unit_limit: int,
+    micro_lamports_per_unit: int,
+) -> MessageV0:
+    prefix = [set_compute_unit_limit(unit_limit), set_compute_unit_price(micro_lamports_per_unit)]
+    return MessageV0.try_compile(authority, [*prefix, settle], tables, blockhash)
+
+
+def unsigned(message: MessageV0) -> VersionedTransaction:
+    """The transaction with its one signature, the authority's, left blank."""
+    return VersionedTransaction.populate(message, [Signature.default()])
+
+
+def encode(transaction: Transaction | VersionedTransaction) -> str:
     """Base64 of the wire format."""
     return base64.b64encode(bytes(transaction)).decode()
 
 
-def sign_message(message: Message, signers: Sequence[Keypair]) -> tuple[str, str]:
+def sign_message(message: Message | MessageV0, signers: Sequence[Keypair]) -> tuple[str, str]:
     """Signature (base58) and wire bytes (base64) of the signed transaction."""
-    transaction = Transaction(signers, message, message.recent_blockhash)
+    transaction = VersionedTransaction(message, signers)
     return str(transaction.signatures[0]), encode(transaction)
 
 
@@ -97,9 +120,9 @@ def settled_by(attempt: SignedAttempt) -> tuple[int, int]:
     """The batch number and the bets root that an attempt's bytes are for.
 
     A batch's earlier attempts may have been for a statement with other bets or another number: what became of those says
-    nothing of this one.
+    nothing of this one. Those signed by releases before lookup tables were legacy messages.
     """
-    message = Transaction.from_bytes(base64.b64decode(attempt.raw)).message
+    message = VersionedTransaction.from_bytes(base64.b64decode(attempt.raw)).message
     opcode, number, _, bets_root = _SETTLE_HEADER.unpack_from(message.instructions[SETTLE_POSITION].data)
     assert opcode == instructions.Opcode.SETTLE
     return number, int.from_bytes(bets_root, "big")

@@ -72,6 +72,7 @@ class Rpc:
             "getBlockHeight": self._get_block_height,
             "getEpochInfo": self._get_epoch_info,
             "getFeeForMessage": self._get_fee_for_message,
+            "getFirstAvailableBlock": self._get_first_available_block,
             "getGenesisHash": self._get_genesis_hash,
             "getHealth": self._get_health,
             "getLatestBlockhash": self._get_latest_blockhash,
@@ -97,7 +98,11 @@ class Rpc:
         return "ok"
 
     async def _get_version(self, _: Params) -> JsonObject:
-        return {"solana-core": SOLANA_CORE_VERSION, "feature-set": None}
+        # Clients pass over the last member; Croupier allows here what is unsafe where anything is worth something.
+        return {"solana-core": SOLANA_CORE_VERSION, "feature-set": None, "croupier-localnet": True}
+
+    async def _get_first_available_block(self, _: Params) -> int:
+        return 0  # transactions are kept for good
 
     async def _get_genesis_hash(self, _: Params) -> str:
         return str(self._ledger.genesis_hash)

@@ -1,9 +1,9 @@
-"""Sets up everything that a worker needs, or finds it there: journal, keys, program, circuits, houses, search attributes.
+"""Sets up everything that a worker needs, or finds it there: journal, keys, program, circuits, houses,
+lookup tables, search attributes.
 
 Every step looks first and does only what is missing, so provisioning can be interrupted and repeated.
 """
 
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -18,12 +18,13 @@ from journal.migrate import upgrade
 from ledger import layout
 from ledger.deployment import Deployer
 from ledger.keys import load_or_create_keypair
-from ledger.proof_encoding import encode_verifying_key
 from ledger.provisioning import Provisioner
 from ledger.rpc import RpcClient
-from prover.keys import KeyStage, load_verifying_key, make_development_keys
+from operations.circuits import usable_keys
+from prover.making import KeyStage
 from settings import Settings
-from settlement.shapes import SHAPES, Shape
+from settlement.circuits import CircuitKey
+from settlement.shapes import Shape
 from workflows.visibility import SEARCH_ATTRIBUTES
 
 PROGRAM_FILE: Final = Path(__file__).parent.parent / "program" / "settlement.so"
@@ -45,7 +46,7 @@ class Provisioned(BaseModel):
 
     program_id: Pubkey
     authority: Pubkey
-    circuits: dict[str, str]
+    circuits: tuple[CircuitKey, ...]
 
 
 async def provision(settings: Settings, *, bankroll_lamports: int, faucet: bool, progress: Progress) -> Provisioned:
@@ -58,13 +59,13 @@ async def provision(settings: Settings, *, bankroll_lamports: int, faucet: bool,
         Path(settings.journal_url.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
     await upgrade(settings.journal_url)
     progress("journal", 1)
-    await asyncio.to_thread(_make_keys, settings.circuit_keys, progress)
     authority, program = (
         load_or_create_keypair(settings.authority_keypair),
         load_or_create_keypair(settings.program_keypair),
     )
     program_id = program.pubkey()
     async with RpcClient(str(settings.rpc_url)) as rpc:
+        keys = await usable_keys(settings, rpc, _telling(progress))
         chain = Provisioner(rpc, authority, priority_fee_micro_lamports=settings.priority_fee_micro_lamports)
         if faucet:
             await fill_up(chain, authority.pubkey(), AUTHORITY_FLOOR_LAMPORTS, AUTHORITY_FILL_LAMPORTS)
@@ -75,17 +76,17 @@ async def provision(settings: Settings, *, bankroll_lamports: int, faucet: bool,
         )
         await chain.ensure_config(program_id)
         progress("program", 1)
-        circuits: dict[str, str] = {}
-        for done, shape in enumerate(SHAPES):
-            progress("circuits", done / len(SHAPES))
-            key = load_verifying_key(settings.circuit_keys, shape)
-            await chain.ensure_circuit(program_id, shape, encode_verifying_key(key.text))
-            circuits[shape.name] = key.sha256
+        for done, key in enumerate(keys):
+            progress("circuits", done / len(keys))
+            await chain.ensure_circuit(program_id, key.shape, key.encoded)
         progress("circuits", 1)
         await chain.ensure_houses(program_id, settings.lanes)
         await _fill_houses(chain, program_id, settings.lanes, bankroll_lamports)
-        progress("houses", 1)
-    return Provisioned(program_id=program_id, authority=authority.pubkey(), circuits=circuits)
+        for lane in range(settings.lanes):
+            progress("houses and lookup tables", lane / settings.lanes)
+            await chain.ensure_tables(program_id, lane, settings.shapes)
+        progress("houses and lookup tables", 1)
+    return Provisioned(program_id=program_id, authority=authority.pubkey(), circuits=tuple(keys))
 
 
 async def register_search_attributes(client: Client) -> None:
@@ -123,8 +124,11 @@ async def _fill_houses(chain: Provisioner, program_id: Pubkey, lanes: int, bankr
     )
 
 
-def _make_keys(keys_dir: Path, progress: Progress) -> None:
+def _telling(progress: Progress) -> Callable[[Shape, KeyStage], None]:
     def tell(shape: Shape, stage: KeyStage) -> None:
-        progress(f"development keys {shape.name}, unsafe for funds", 0 if stage is KeyStage.MAKING else 1)
+        what = f"ceremony's keys {shape.name}"
+        if stage is not KeyStage.CEREMONY:
+            what = f"development keys {shape.name}, unsafe for funds"
+        progress(what, 0 if stage is KeyStage.MAKING else 1)
 
-    make_development_keys(keys_dir, SHAPES, tell)
+    return tell

@@ -21,7 +21,7 @@ async def fund_vaults(settings: Settings, ledger: SolanaLedger, wanted: Mapping[
         chain = Provisioner(rpc, authority, priority_fee_micro_lamports=settings.priority_fee_micro_lamports)
         for lane in range(settings.lanes):
             players = [player for player in wanted if lane_of(player, settings.lanes) == lane]
-            await chain.ensure_vaults(program, lane, players)
+            await chain.ensure_vaults(program, lane, players, settings.shapes)
             await chain.transfer(
                 {
                     layout.vault_address(program, lane, Pubkey.from_string(player)): wanted[player] - vault.available

@@ -1,6 +1,6 @@
 """Bets, batches, lanes and balances as tables for people, or as JSON for machines. Shows what was read, and claims no more."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -9,23 +9,21 @@ from rich.table import Table
 
 from client.intake import TemporalIntake
 from journal.adapter import SqlJournal
-from ledger.adapter import SolanaLedger
+from ledger.reading import ProgramReader
 from operations.lanes import lane_status
 from operations.provisioning import Provisioned
 from settlement.batches import BatchSummary
-from settlement.bets import Rejection, RejectionReason, lane_of
+from settlement.bets import Rejection, RejectionReason
 from settlement.errors import BetRejected, CroupierError, LaneSilent
 from settlement.intake import Answer, BetOutcome
 from settlement.lifecycle import BatchStatus
-from settlement.receipts import Receipt, read_receipt, root_from
+from settlement.receipts import Receipt, contradictions, read_receipt
 from settlement.reconciliation import ReconciliationReport
 from workflows.batcher import BatcherStatus
 
 SHOWN_BATCHES: Final = 10
 SHOWN_REJECTIONS: Final = 10
 SHOWN_REPORTS: Final = 1
-SHOWN_PLAYERS: Final = 200
-"""`balances` without arguments shows this many players; name others."""
 
 
 class NotFound(CroupierError):
@@ -53,8 +51,13 @@ def show_provisioned(console: Console, provisioned: Provisioned) -> None:
     """What a worker needs to be told, and which keys were registered."""
     console.print(f"CROUPIER_PROGRAM_ID={provisioned.program_id}", highlight=False)
     console.print(f"authority {provisioned.authority}: it signs and pays, so keep lamports on it", highlight=False)
-    for shape, digest in provisioned.circuits.items():
-        console.print(f"circuit {shape}: verifying key {digest}", highlight=False)
+    for key in provisioned.circuits:
+        console.print(
+            f"circuit {key.shape.name}: verifying key {key.sha256} ({key.origin.remark})",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def answers_line(answers: Mapping[Answer, int]) -> str:
@@ -146,9 +149,9 @@ async def show_batch(console: Console, batch: BatchSummary, journal: SqlJournal,
     return 0
 
 
-async def show_bet(console: Console, bet_id: str, journal: SqlJournal, ledger: SolanaLedger, as_json: bool) -> int:
+async def show_bet(console: Console, bet_id: str, journal: SqlJournal, reader: ProgramReader, as_json: bool) -> int:
     """A bet's receipt, held against the record on chain, or where the bet is."""
-    view = await _bet_view(bet_id, journal, ledger)
+    view = await _bet_view(bet_id, journal, reader)
     if as_json:
         console.print_json(view.model_dump_json())
     elif view.receipt is not None:
@@ -163,18 +166,17 @@ async def show_bet(console: Console, bet_id: str, journal: SqlJournal, ledger: S
     return 1 if view.holds is False else 0
 
 
-async def _bet_view(bet_id: str, journal: SqlJournal, ledger: SolanaLedger) -> BetView:
+async def _bet_view(bet_id: str, journal: SqlJournal, reader: ProgramReader) -> BetView:
     record = await journal.bet(bet_id)
     rejections = await journal.rejections(SHOWN_REJECTIONS, bet_id)
     if record is None and not rejections:
         raise NotFound(
             f"no bet or batch {bet_id} is in the journal: it may still be queued, see `python starter.py status`"
         )
-    receipt = await read_receipt(bet_id, journal, ledger)
+    receipt = await read_receipt(bet_id, journal, reader)
     holds = None
-    if receipt and receipt.bet and receipt.inclusion and receipt.lane is not None and receipt.number is not None:
-        on_chain = await ledger.batch_record(receipt.lane, receipt.number)
-        holds = on_chain is not None and on_chain.bets_root == root_from(receipt.bet, receipt.inclusion)
+    if receipt and receipt.inclusion and receipt.lane is not None and receipt.number is not None:
+        holds = not contradictions(receipt, await reader.batch_record(receipt.lane, receipt.number))
     if receipt is not None:
         state = receipt.status
     elif record is not None:
@@ -221,27 +223,6 @@ def show_without_receipt(console: Console, bet_id: str, workflow_id: str) -> Non
         highlight=False,
         soft_wrap=True,
     )
-
-
-async def show_balances(
-    console: Console, players: Sequence[str], lanes: int, journal: SqlJournal, ledger: SolanaLedger
-) -> int:
-    """Balances above rent, from the chain."""
-    table = Table(title="Balances on chain, in lamports above rent", title_justify="left")
-    table.add_column("account")
-    table.add_column("lane", justify="right")
-    table.add_column("lamports", justify="right")
-    for lane in range(lanes):
-        table.add_row("house", str(lane), f"{(await ledger.house(lane)).available:,}")
-    asked = players or await journal.players(SHOWN_PLAYERS)
-    for lane in range(lanes):
-        in_lane = [player for player in asked if lane_of(player, lanes) == lane]
-        vaults = await ledger.vaults(lane, in_lane)
-        for player in in_lane:
-            vault = vaults.get(player)
-            table.add_row(player, str(lane), f"{vault.available:,}" if vault else "no vault")
-    console.print(table)
-    return 0
 
 
 def show_reconciliation(console: Console, report: ReconciliationReport) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
@@ -12,10 +12,12 @@ from typing import Final
 import groth16py
 
 from prover.inputs import check_statement, circuit_signals
-from prover.keys import load_proving_key, load_verifying_key
+from prover.keys import VerifyingKey, load_proving_key, load_verifying_key
+from prover.panics import Panicked, panics_as_errors
 from settlement.batches import Proof, Statement
-from settlement.errors import ProofRejected, ProvingKeyMissing
-from settlement.shapes import SHAPES, Shape
+from settlement.circuits import CircuitKey
+from settlement.errors import ProofRejected
+from settlement.shapes import DEFAULT_SHAPES, Shape
 
 _GROTH16_ERRORS: Final = (
     groth16py.EncodingError,
@@ -30,22 +32,26 @@ class _Keys:
 
     def __init__(self, keys_dir: Path, shape: Shape) -> None:
         """Raises `ProvingKeyMissing`."""
+        self.verifying_key: VerifyingKey = load_verifying_key(keys_dir, shape)
         self.proving_key = load_proving_key(keys_dir, shape)
-        verifying_key = load_verifying_key(keys_dir, shape)
-        self.verifier = groth16py.Verifier(groth16py.VerifyingKey.from_snarkjs(verifying_key.text))
+        self.verifier = groth16py.Verifier(groth16py.VerifyingKey.from_snarkjs(self.verifying_key.text))
 
 
 class Groth16Prover:
-    """Proves statements of `shapes` with the keys in `keys_dir`, at most `threads` at once; more wait their turn.
+    """Proves statements with the keys in `keys_dir`, at most `threads` at once; more wait their turn.
+
+    `shapes`: those in use, whose keys `load` takes into memory. Another shape's are looked for when it is asked for: a batch
+    may have been cut under earlier settings.
 
     Proofs run in threads of their own, where groth16py releases the interpreter's lock. Loading a key holds it for about a
     second (64x16), during which the event loop stands: call `load` before serving.
     """
 
-    def __init__(self, keys_dir: Path, shapes: Sequence[Shape] = SHAPES, threads: int = os.cpu_count() or 1) -> None:
+    def __init__(self, keys_dir: Path, shapes: Sequence[Shape] = DEFAULT_SHAPES, threads: int = os.cpu_count() or 1) -> None:
         self._keys_dir = keys_dir
         self._shapes = tuple(shapes)
         self._keys: dict[Shape, _Keys] = {}
+        self._require: Callable[[CircuitKey], None] = lambda _: None
         self._loading = Lock()
         self._executor = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="groth16")
 
@@ -53,6 +59,17 @@ class Groth16Prover:
         """Loads the keys of every shape. Raises `ProvingKeyMissing` for the first that is not there or damaged."""
         for shape in self._shapes:
             await asyncio.get_running_loop().run_in_executor(self._executor, self._keys_of, shape)
+
+    def require(self, require: Callable[[CircuitKey], None]) -> None:
+        """Lets `require` look at each key that is loaded, and from now on at each before its first use; what it raises, passes."""
+        self._require = require
+        for keys in self._keys.values():
+            require(keys.verifying_key)
+
+    @property
+    def keys(self) -> list[CircuitKey]:
+        """Those that are loaded."""
+        return [keys.verifying_key for keys in self._keys.values()]
 
     async def prove(self, statement: Statement) -> Proof:
         """A verified proof of `statement`. Raises `ProofRejected` if it is false, `ProvingKeyMissing` without keys for its shape.
@@ -71,14 +88,12 @@ class Groth16Prover:
         check_statement(statement)
         batch = f"batch {statement.number} of lane {statement.lane}"
         try:
-            proof = groth16py.prove(keys.proving_key, circuit_signals(statement))
-            verified = keys.verifier.verify(proof, [statement.public_input])
+            with panics_as_errors():
+                proof = groth16py.prove(keys.proving_key, circuit_signals(statement))
+                verified = keys.verifier.verify(proof, [statement.public_input])
         except _GROTH16_ERRORS as error:
             raise ProofRejected(f"the circuit refuses {batch}: {error}") from error
-        except Exception:
-            raise
-        except BaseException as panic:
-            # A Rust panic is no Exception and would end the worker. Nothing else can raise one in this thread.
+        except Panicked as panic:
             raise ProofRejected(f"the prover broke down over {batch}: {panic}") from None
         if not verified:
             raise ProofRejected(f"the proof of {batch} does not verify")
@@ -90,13 +105,10 @@ class Groth16Prover:
         )
 
     def _keys_of(self, shape: Shape) -> _Keys:
-        if shape not in self._shapes:
-            names = ", ".join(known.name for known in self._shapes)
-            raise ProvingKeyMissing(
-                f"this prover has no circuit {shape.circuit_id} of shape {shape.name}, it has {names}"
-            )
         if shape not in self._keys:
             with self._loading:
                 if shape not in self._keys:
-                    self._keys[shape] = _Keys(self._keys_dir, shape)
+                    keys = _Keys(self._keys_dir, shape)
+                    self._require(keys.verifying_key)
+                    self._keys[shape] = keys
         return self._keys[shape]

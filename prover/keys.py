@@ -1,48 +1,34 @@
-"""Proving and verifying keys as files: `<shape>.<circuit hash>.pkey`, its `.vkey.json`, and a note that marks and seals both.
+"""Proving and verifying keys as files: `<shape>.<circuit hash>.pkey`, its `.vkey.json`, and a note that tells whose they are.
 
-Keys made here come from a single-party set-up: whoever made them can forge proofs. They are for development and must never
-guard funds; the note's name and text say so. A key is used only if its bytes are those that the note names.
-
-Making a key anew gives another verifying key, even for the same circuit: the chain must then be told the new one.
+A shape may have a development key, which comes from a single-party set-up (whoever made it can forge proofs, so it must never
+guard funds: the note's name and text say so), or a ceremony's, or both: then the ceremony's alone is used. A key is used only if
+its bytes are those that its note names.
 """
 
-import fcntl
 import hashlib
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
 import groth16py
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from prover.circuit import circuit_hash, include_dirs, main_source
+from prover.circuit import circuit_hash
+from prover.panics import Panicked, panics_as_errors
+from settlement.circuits import CircuitKey, KeyOrigin
 from settlement.errors import ProvingKeyMissing
-from settlement.shapes import SHAPES, Shape
+from settlement.shapes import Shape
+from settlement.verifying_keys import encode_verifying_key, verifying_key_digest
 
-SETUP_TIMEOUT_SECONDS: Final = 600.0
-"""Over ten times what the largest shape planned (256x32) takes on two busy cores."""
-UNSAFE: Final = "development: unsafe for funds"
-_DRAFTS_PREFIX: Final = ".making-"
-_LOCK_NAME: Final = ".lock"
-
-
-class KeyStage(StrEnum):
-    """Where the making of a shape's keys stands."""
-
-    PRESENT = "present"
-    MAKING = "making"
-    MADE = "made"
+UNSAFE: Final = KeyOrigin.DEVELOPMENT.remark
+_INFIX: Final = {KeyOrigin.DEVELOPMENT: "", KeyOrigin.CEREMONY: ".ceremony"}
+_NOTE_SUFFIX: Final = {
+    KeyOrigin.DEVELOPMENT: ".development-unsafe-for-funds.json",
+    KeyOrigin.CEREMONY: ".ceremony.json",
+}
 
 
 class KeyFiles(BaseModel):
-    """The files of one shape's keys in one directory, whether or not they exist."""
+    """The files of one shape's keys of one origin in one directory, whether or not they exist."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -51,18 +37,22 @@ class KeyFiles(BaseModel):
     note: Path
 
 
-class VerifyingKeyText(BaseModel):
-    """A verifying key as snarkjs JSON. `sha256` (64 hex digits) is over exactly this text and names the key."""
+class VerifyingKey(CircuitKey):
+    """A verifying key as snarkjs JSON."""
 
-    model_config = ConfigDict(frozen=True)
-
-    shape: Shape
     text: str
-    sha256: str
+
+    @property
+    def encoded(self) -> bytes:
+        """As it stands on chain."""
+        return encode_verifying_key(self.text)
 
 
-class _Note(BaseModel):
-    """What lies beside a pair of keys: where they come from, and the digests that their bytes must have."""
+class Note(BaseModel):
+    """What lies beside a pair of keys: where they come from, and the digests that their bytes must have.
+
+    `verifying_key_sha256`: of the key as it stands on chain. `zkey_sha256`: of the ceremony's file.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -71,146 +61,98 @@ class _Note(BaseModel):
     groth16py: str
     proving_key_sha256: str
     verifying_key_sha256: str
+    zkey_sha256: str | None = None
 
 
-def key_files(keys_dir: Path, shape: Shape) -> KeyFiles:
+def key_files(keys_dir: Path, shape: Shape, origin: KeyOrigin = KeyOrigin.DEVELOPMENT) -> KeyFiles:
     """Where the keys of `shape` lie under `keys_dir`, for the circuit as it is now."""
     stem = f"{shape.name}.{circuit_hash(shape)}"
     return KeyFiles(
-        proving_key=keys_dir / f"{stem}.pkey",
-        verifying_key=keys_dir / f"{stem}.vkey.json",
-        note=keys_dir / f"{stem}.development-unsafe-for-funds.json",
+        proving_key=keys_dir / f"{stem}{_INFIX[origin]}.pkey",
+        verifying_key=keys_dir / f"{stem}{_INFIX[origin]}.vkey.json",
+        note=keys_dir / f"{stem}{_NOTE_SUFFIX[origin]}",
     )
+
+
+def origin_in(keys_dir: Path, shape: Shape) -> KeyOrigin | None:
+    """Whose key of `shape` counts: a ceremony's if there is a note of one, whole or not; None if there is no key at all."""
+    return next((origin for origin in reversed(KeyOrigin) if key_files(keys_dir, shape, origin).note.exists()), None)
 
 
 def load_proving_key(keys_dir: Path, shape: Shape) -> groth16py.ProvingKey:
     """The proving key of `shape`; raises `ProvingKeyMissing`. Holds the interpreter's lock for about a second (64x16)."""
-    files = key_files(keys_dir, shape)
-    _check(files.proving_key, _read_note(files, keys_dir, shape).proving_key_sha256, keys_dir, shape)
-    try:
-        return groth16py.ProvingKey.load(str(files.proving_key))
-    except groth16py.SetupError as error:
-        raise _missing(files.proving_key, f"cannot be loaded ({error})", keys_dir, shape) from error
+    return _Kept(keys_dir, shape).proving_key()
 
 
-def load_verifying_key(keys_dir: Path, shape: Shape) -> VerifyingKeyText:
+def load_verifying_key(keys_dir: Path, shape: Shape) -> VerifyingKey:
     """The verifying key of `shape`, as the chain must be told it; raises `ProvingKeyMissing`."""
-    files = key_files(keys_dir, shape)
-    sha256 = _read_note(files, keys_dir, shape).verifying_key_sha256
-    text = _check(files.verifying_key, sha256, keys_dir, shape).decode()
-    return VerifyingKeyText(shape=shape, text=text, sha256=sha256)
+    return _Kept(keys_dir, shape).verifying_key()
 
 
-def make_development_keys(
-    keys_dir: Path,
-    shapes: Iterable[Shape] = SHAPES,
-    progress: Callable[[Shape, KeyStage], None] = lambda _shape, _stage: None,
-) -> None:
-    """Makes the keys of `shapes` that are not there or not whole, leaving the others as they are; needs no network.
-
-    Blocks for seconds a shape. `progress` is told `PRESENT`, or `MAKING` and then `MADE`, for each shape in turn. Processes that
-    do this at once take turns. Raises `ProvingKeyMissing` if a key cannot be made.
-    """
-    try:
-        with _turn(keys_dir):
-            for shape in shapes:
-                if _is_whole(keys_dir, shape):
-                    progress(shape, KeyStage.PRESENT)
-                    continue
-                progress(shape, KeyStage.MAKING)
-                _make(keys_dir, shape)
-                progress(shape, KeyStage.MADE)
-    except OSError as error:
-        raise ProvingKeyMissing(
-            f"no keys can be kept in {keys_dir}: {error}. Name a directory that can be written to"
-        ) from error
+def check_keys(keys_dir: Path, shape: Shape) -> CircuitKey:
+    """Which key of `shape` there is, if proving and verifying key are whole; raises `ProvingKeyMissing`. Reads all of both."""
+    kept = _Kept(keys_dir, shape)
+    kept.check_proving_key()
+    return CircuitKey.model_validate(kept.verifying_key().model_dump(exclude={"text"}))
 
 
-@contextmanager
-def _turn(keys_dir: Path) -> Generator[None]:
-    keys_dir.mkdir(parents=True, exist_ok=True)
-    with (keys_dir / _LOCK_NAME).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        # Whoever left drafts here was killed: nobody else can be making keys now.
-        for abandoned in keys_dir.glob(f"{_DRAFTS_PREFIX}*"):
-            shutil.rmtree(abandoned, ignore_errors=True)
-        yield
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _is_whole(keys_dir: Path, shape: Shape) -> bool:
-    files = key_files(keys_dir, shape)
-    try:
-        note = _read_note(files, keys_dir, shape)
-        _check(files.proving_key, note.proving_key_sha256, keys_dir, shape)
-        _check(files.verifying_key, note.verifying_key_sha256, keys_dir, shape)
-    except ProvingKeyMissing:
-        return False
-    return True
+class _Kept:
+    """The keys of one shape as they are kept. Every method raises `ProvingKeyMissing` with the file and the remedy."""
 
+    def __init__(self, keys_dir: Path, shape: Shape) -> None:
+        self._shape = shape
+        self._origin = origin_in(keys_dir, shape) or KeyOrigin.DEVELOPMENT
+        self._files = key_files(keys_dir, shape, self._origin)
+        try:
+            self._note = Note.model_validate_json(self._files.note.read_bytes())
+        except OSError as error:
+            raise self._missing(self._files.note, f"cannot be read ({error.strerror})") from error
+        except ValidationError as error:
+            raise self._missing(self._files.note, "is damaged") from error
+        if (self._note.origin, self._note.shape) != (self._origin.remark, shape.name):
+            raise self._missing(self._files.note, "is damaged: it is for another key")
 
-def _make(keys_dir: Path, shape: Shape) -> None:
-    files = key_files(keys_dir, shape)
-    with tempfile.TemporaryDirectory(dir=keys_dir, prefix=_DRAFTS_PREFIX) as drafts:
-        source, proving_key, verifying_key, note = (
-            Path(drafts) / name for name in ("main.circom", "proving_key", "verifying_key", "note")
+    def check_proving_key(self) -> None:
+        path = self._files.proving_key
+        try:
+            digest = file_digest(path)
+        except OSError as error:
+            raise self._missing(path, f"cannot be read ({error.strerror})") from error
+        if digest != self._note.proving_key_sha256:
+            raise self._missing(path, "is damaged: its bytes are not those that were written")
+
+    def proving_key(self) -> groth16py.ProvingKey:
+        self.check_proving_key()
+        try:
+            with panics_as_errors():
+                return groth16py.ProvingKey.load(str(self._files.proving_key))
+        except (groth16py.SetupError, Panicked) as error:
+            raise self._missing(self._files.proving_key, f"cannot be loaded ({error})") from error
+
+    def verifying_key(self) -> VerifyingKey:
+        path = self._files.verifying_key
+        try:
+            text = path.read_text()
+            digest = verifying_key_digest(encode_verifying_key(text))
+        except OSError as error:
+            raise self._missing(path, f"cannot be read ({error.strerror})") from error
+        except ValueError as error:
+            raise self._missing(path, "is damaged: it holds no verifying key") from error
+        if digest != self._note.verifying_key_sha256:
+            raise self._missing(path, "is damaged: it holds another verifying key than was written")
+        return VerifyingKey(
+            shape=self._shape, origin=self._origin, sha256=digest, zkey_sha256=self._note.zkey_sha256, text=text
         )
-        source.write_text(main_source(shape))
-        _set_up(source, proving_key, verifying_key, shape)
-        note.write_text(
-            _Note(
-                origin=UNSAFE,
-                shape=shape.name,
-                groth16py=groth16py.__version__,
-                proving_key_sha256=_sha256(proving_key.read_bytes()),
-                verifying_key_sha256=_sha256(verifying_key.read_bytes()),
-            ).model_dump_json(indent=2)
-            + "\n"
-        )
-        # The note comes last: without it, or with an older one, the keys do not count.
-        for draft, final in (
-            (proving_key, files.proving_key),
-            (verifying_key, files.verifying_key),
-            (note, files.note),
-        ):
-            os.replace(draft, final)
 
-
-def _set_up(source: Path, proving_key: Path, verifying_key: Path, shape: Shape) -> None:
-    program = Path(__file__).with_name("setup_process.py")
-    command = [sys.executable, program, source, proving_key, verifying_key, *include_dirs()]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SETUP_TIMEOUT_SECONDS, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise ProvingKeyMissing(f"making the keys of {shape.name} took over {SETUP_TIMEOUT_SECONDS:.0f} s") from error
-    if done.returncode != 0:
-        said = (done.stderr.strip() or done.stdout.strip() or f"exit status {done.returncode}").splitlines()[-1]
-        raise ProvingKeyMissing(f"the keys of {shape.name} could not be made: {said}")
-
-
-def _read_note(files: KeyFiles, keys_dir: Path, shape: Shape) -> _Note:
-    try:
-        return _Note.model_validate_json(files.note.read_bytes())
-    except OSError as error:
-        raise _missing(files.note, f"cannot be read ({error.strerror})", keys_dir, shape) from error
-    except ValidationError as error:
-        raise _missing(files.note, "is damaged", keys_dir, shape) from error
-
-
-def _check(path: Path, sha256: str, keys_dir: Path, shape: Shape) -> bytes:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise _missing(path, f"cannot be read ({error.strerror})", keys_dir, shape) from error
-    if _sha256(content) != sha256:
-        raise _missing(path, "is damaged: its bytes are not those that were written", keys_dir, shape)
-    return content
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _missing(path: Path, problem: str, keys_dir: Path, shape: Shape) -> ProvingKeyMissing:
-    return ProvingKeyMissing(
-        f"no usable key for shape {shape.name}: {path} {problem}. Make development keys with `python -m prover {keys_dir}`"
-    )
+    def _missing(self, path: Path, problem: str) -> ProvingKeyMissing:
+        name = self._shape.name
+        remedy = f"Import a ceremony's with `python starter.py circuit import {name} FILE --sha256 HEX`"
+        if self._origin is KeyOrigin.DEVELOPMENT:
+            remedy += f", or make one for development with `python starter.py circuit make {name}`"
+        return ProvingKeyMissing(f"no usable key for shape {name}: {path} {problem}. {remedy}")

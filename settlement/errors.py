@@ -57,6 +57,14 @@ class ProvingKeyMissing(CroupierError):
     """The prover holds no usable key for a shape."""
 
 
+class KeyRefused(CroupierError):
+    """A circuit key that must not be used: not the one that was pinned or registered, for another circuit, or forgeable."""
+
+
+class CircuitsUnknown(CroupierError):
+    """Nobody says which circuits are registered on chain, so no key may be used."""
+
+
 class LedgerUnavailable(CroupierError):
     """No usable answer from the RPC node. The outcome of what was asked is unknown."""
 

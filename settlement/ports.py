@@ -24,6 +24,7 @@ from settlement.batches import (
     Verdict,
 )
 from settlement.bets import Bet, Rejection
+from settlement.circuits import RegisteredCircuits
 from settlement.intake import BetOutcome
 from settlement.lifecycle import Transition
 from settlement.reconciliation import ReconciliationReport
@@ -37,8 +38,12 @@ class Prover(Protocol):
         ...
 
 
-class Ledger(Protocol):
-    """The chain: what is on it, and how a settlement gets there."""
+class LedgerReader(Protocol):
+    """What is on the chain; anybody may read it."""
+
+    async def circuits(self) -> RegisteredCircuits:
+        """The circuits that are registered, of those that there are shapes for."""
+        ...
 
     async def house(self, lane: int) -> House:
         """Raises `LedgerMisconfigured` if the lane has no house account."""
@@ -59,6 +64,10 @@ class Ledger(Protocol):
     async def movement(self, signature: str, lane: int, players: Sequence[str]) -> Movement | None:
         """What a finalized transaction moved, or None if the node knows no such transaction."""
         ...
+
+
+class Ledger(LedgerReader, Protocol):
+    """The chain: what is on it, and how a settlement gets there."""
 
     async def sign(self, statement: Statement, proof: Proof, attempt: int) -> SignedAttempt:
         """Simulates, then signs over a fresh blockhash. Sends nothing.

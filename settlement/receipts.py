@@ -6,17 +6,26 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator
 
 from settlement import commitment
-from settlement.batches import BetRecord, BetStatus, Landing, Statement, statement_for
+from settlement.batches import BetRecord, BetStatus, Landing, OnChainBatch, Statement, statement_for
 from settlement.bets import Bet, RejectionReason
 from settlement.commitment import ELEMENTS_PER_NODE, PACKS_PER_ELEMENT, FieldElement
 from settlement.errors import JournalConflict
-from settlement.ports import Journal, Ledger
+from settlement.ports import Journal, LedgerReader
 from settlement.poseidon import poseidon
-from settlement.shapes import Shape
+from settlement.shapes import SHAPES, Shape
+
+
+def _bytes(value: object) -> bytes:
+    if isinstance(value, str):
+        return bytes.fromhex(value)
+    if isinstance(value, bytes):
+        return value
+    raise ValueError("must be a string of hex digits")
+
 
 Hex = Annotated[
     bytes,
-    PlainValidator(lambda value: bytes.fromhex(value) if isinstance(value, str) else value),
+    PlainValidator(_bytes),
     PlainSerializer(lambda value: value.hex(), return_type=str, when_used="json"),
 ]
 
@@ -102,6 +111,38 @@ def root_from(bet: Bet, inclusion: Inclusion) -> int:
     return poseidon([digest, *inclusion.nodes])
 
 
+def contradictions(receipt: Receipt, record: OnChainBatch | None) -> tuple[str, ...]:
+    """What keeps a settled bet's receipt from holding; `record`: what the chain has under its lane and number.
+
+    Nothing: the chain has settled this very bet, with this stake and outcome, in that batch.
+    """
+    bet, inclusion = receipt.bet, receipt.inclusion
+    if receipt.status != "settled" or bet is None or inclusion is None or receipt.number is None:
+        return ("it is no settled bet's receipt with an inclusion proof",)
+    if record is None or (record.lane, record.number) != (receipt.lane, receipt.number):
+        return (f"the chain has no batch {receipt.number} of lane {receipt.lane}",)
+    found: list[str] = []
+    if receipt.bet_id != bet.bet_id:
+        found.append(f"it is of {receipt.bet_id}, but the bet in it is {bet.bet_id}")
+    # Under another shape the same hashes would stand for other bets.
+    if inclusion.shape not in SHAPES or inclusion.shape.circuit_id != record.circuit_id:
+        found.append(f"its shape is not that of circuit {record.circuit_id}, by which the batch was proven")
+    if inclusion.bet_count != record.bet_count:
+        found.append(f"it counts {inclusion.bet_count} bets in the batch, the chain {record.bet_count}")
+    try:
+        root = root_from(bet, inclusion)
+    except ValueError as error:
+        found.append(str(error))
+    else:
+        if root != record.bets_root:
+            found.append(f"its inclusion proof leads to root {root:064x}, the chain has {record.bets_root:064x}")
+    if receipt.bets_root not in (None, record.bets_root):
+        found.append("it names another bets root than the chain")
+    if receipt.landing is not None and receipt.landing.slot != record.slot:
+        found.append(f"it says slot {receipt.landing.slot}, the chain {record.slot}")
+    return tuple(found)
+
+
 def _check_form(inclusion: Inclusion) -> None:
     """Raises `ValueError` unless each part is as long as shape, count and position make it, and no pack runs into the next."""
     shape, position, bet_count = inclusion.shape, inclusion.position, inclusion.bet_count
@@ -144,7 +185,7 @@ def conflict_receipt(bet: Bet, other: BetRecord) -> Receipt:
     )
 
 
-async def read_receipt(bet_id: str, journal: Journal, ledger: Ledger) -> Receipt | None:
+async def read_receipt(bet_id: str, journal: Journal, ledger: LedgerReader) -> Receipt | None:
     """A bet's receipt, or None while it is neither settled nor rejected in a batch.
 
     Raises `JournalConflict` if the journal's bets do not give the root that was settled.

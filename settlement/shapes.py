@@ -46,3 +46,7 @@ def shapes_for(max_bets: int, max_players: int) -> tuple[Shape, ...]:
     return tuple(
         shape for shape in SHAPES if smallest_shape(min(max_bets, shape.bets), min(max_players, shape.players)) == shape
     )
+
+
+DEFAULT_SHAPES: Final = shapes_for(DEFAULT_SHAPE.bets, DEFAULT_SHAPE.players)
+"""In use unless settings say otherwise."""

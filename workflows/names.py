@@ -13,6 +13,8 @@ PLACE_BET: Final = "place_bet"
 PLACE_BETS: Final = "place_bets"
 PLACE_TRACKED_BET: Final = "place_tracked_bet"
 RECONCILIATION_ID: Final = "reconciliation"
+CIRCUITS_WORKFLOW: Final = "Circuits"
+CIRCUITS_ID: Final = "circuits"
 
 
 def batcher_id(lane: int) -> str:

@@ -38,6 +38,7 @@ MENDED_FROM_OUTSIDE: Final = frozenset(
         errors.HouseUncovered.__name__,
         errors.JournalMisconfigured.__name__,
         errors.ProvingKeyMissing.__name__,
+        errors.KeyRefused.__name__,
     }
 )
 """Failures that an operator mends without touching the batch, so it tries again by itself."""

@@ -14,6 +14,7 @@ WORKER = ("worker.py", "--queues", "settlement")
 NOWHERE = "127.0.0.1:1"
 """Nothing listens on port 1."""
 
+PLAYER = "11111111111111111111111111111111"
 BET = (
     '{"bet_id": "b-1", "player": "11111111111111111111111111111111", "stake": 1, "guess": "heads", "outcome": "tails"}'
 )
@@ -114,7 +115,8 @@ def _open_to_others(file: Path) -> None:
     ("program", "harm", "said", "remedy"),
     [
         (WORKER, _missing, "does not exist", "put the key there, or make one with solana-keygen"),
-        (("starter.py", "balances"), _not_a_key, "does not hold a key", "that solana-keygen writes"),
+        (("starter.py", "open-vault", PLAYER), _not_a_key, "does not hold a key", "that solana-keygen writes"),
+        (("starter.py", "deposit", PLAYER, "1"), _missing, "does not exist", "put the key there"),
         (WORKER, _open_to_others, "is open to other users", "chmod 600 "),
     ],
 )
@@ -161,7 +163,8 @@ async def test_journal_that_cannot_be_used(program: Sequence[str], harm: Harm, s
 async def test_proving_worker_without_keys(right: Settings) -> None:
     line = await complaint(("worker.py", "--queues", "proving"), right)
     assert "no usable key for shape 16x8" in line
-    assert f"python -m prover {right['CROUPIER_CIRCUIT_KEYS']}" in line
+    assert right["CROUPIER_CIRCUIT_KEYS"] in line
+    assert "python starter.py circuit make 16x8" in line
 
 
 def _absent(_path: Path) -> None:
@@ -188,6 +191,13 @@ async def test_file_of_bets_that_cannot_be_read(make: Harm, right: Settings, tmp
 async def test_retry_of_what_is_no_batch(what: str, right: Settings) -> None:
     line = await complaint(("starter.py", "retry", what), right)
     assert "is no batch: a batch id is settlement-…" in line
+
+
+async def test_receipt_that_is_none(right: Settings, tmp_path: Path) -> None:
+    file = tmp_path / "receipt.json"
+    file.write_text('{"bet_id": "b-1"}')
+    line = await complaint(("starter.py", "verify", str(file)), right)
+    assert f"{file} is no receipt: status: Field required" in line
 
 
 async def test_state_directory_that_cannot_be_made(tmp_path: Path) -> None:

@@ -8,7 +8,21 @@ from typer.testing import CliRunner
 import starter
 from tests.e2e.machine import run
 
-WAY = ("up", "demo", "provision", "place", "status", "balances", "reconcile", "retry", "pause", "resume")
+WAY = (
+    "up",
+    "demo",
+    "provision",
+    "place",
+    "status",
+    "balances",
+    "deposit",
+    "withdraw",
+    "verify",
+    "reconcile",
+    "retry",
+    "pause",
+    "resume",
+)
 
 
 @pytest.mark.parametrize(
@@ -35,6 +49,11 @@ async def test_program_explains_itself(program: tuple[str, ...], words: tuple[st
         ("place", ("--bet", "--door", "JSON lines", "Example: place --bet")),
         ("status", ("A bet id, or a batch id", "--json")),
         ("balances", ("Players' keys",)),
+        ("deposit", ("--from", "the authority pays", "Exit status 3")),
+        ("withdraw", ("--keypair", "--out", "60 to 90 seconds", "Not checked: bets that are only queued")),
+        ("co-sign", ("--keypair", "Sending it again is harmless")),
+        ("withdraw-bankroll", ("{lane}", "--despite-unsettled", "Not checked")),
+        ("verify", ("Exit status 0 if it holds", "standard input")),
         ("reconcile", ("Exit status 0 if they agree",)),
         ("retry", ("parked as Failed",)),
         ("pause", ("[lane]", "still taken in")),
@@ -60,6 +79,12 @@ async def test_no_command_shows_the_help() -> None:
         ["place", "bets.jsonl", "--bet", "{}"],
         ["place", "--door", "window", "--bet", "{}"],
         ["demo", "--bets", "1"],
+        ["deposit", "key", "0"],
+        ["deposit", "key", str(2**63)],
+        ["deposit", "key", "0.5"],
+        ["withdraw", "key", "1"],
+        ["withdraw", "key", "1", "--keypair", "a", "--out", "b"],
+        ["withdraw-bankroll", "65536", "1"],
         ["pause", "-1"],
         ["open-vault", "key", "--lamports", str(2**63)],
         ["provision", "--bankroll-lamports", str(2**63)],

@@ -25,6 +25,14 @@ GOLDEN: Final = {
         "153fb8d2d3128e77c965499573adb45227b9369297816d970ee45d4ad59ffaad",
         "15b4dbf19ba1fc81c36ad2b6f14434796a9bd4a02198b387a4b21b40669359f9",
     ),
+    "64x32": (
+        "1f7320796bedba2e7cb130e65fe91914a6b00b32e229de08b24e1c842b80b470",
+        "0e273087830a71caa83e25928c59301de88c297281b8bb9b2c276e0cc3766f3c",
+    ),
+    "256x32": (
+        "2913d030365fba8d3669ac8c622dffa24af3caeb0d43983cd2c0926dc7fc63b4",
+        "178839deb29053e395bd14b177ab26497c5ff8d65474b98f484fc087f3fd9ff1",
+    ),
 }
 """Bets root and public input of `fixed_batch`: a change to these strands every batch and verifying key that is in use."""
 

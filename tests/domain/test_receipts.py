@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from settlement.batches import BetRecord, BetStatus
+from settlement.batches import BetRecord, BetStatus, Landing, OnChainBatch
 from settlement.bets import Bet, RejectionReason
 from settlement.commitment import PACK_BITS
-from settlement.receipts import Inclusion, Receipt, inclusion_of, rejected_receipt, root_from
+from settlement.receipts import Inclusion, Receipt, contradictions, inclusion_of, rejected_receipt, root_from
 from tests.domain.samples import PLAYERS, batches, bet, statement_of
 
 
@@ -169,3 +169,77 @@ def test_a_rejected_receipt_says_why_and_where() -> None:
     assert (receipt.status, receipt.reason, receipt.detail) == ("rejected", RejectionReason.UNCOVERED, "not covered")
     assert (receipt.bet, receipt.batch_id, receipt.lane) == (refused.bet, "settlement-3-x", 3)
     assert receipt.inclusion is None
+
+
+def settled_receipt(count: int = 5, position: int = 2) -> tuple[Receipt, OnChainBatch]:
+    """A receipt and the record that it is of."""
+    batch = batch_of(count)
+    statement = statement_of(batch)
+    receipt = Receipt(
+        bet_id=batch[position].bet_id,
+        status="settled",
+        bet=batch[position],
+        lane=statement.lane,
+        number=statement.number,
+        landing=Landing(signature="s", slot=77, compute_units=None, fee_lamports=None),
+        bets_root=statement.bets_root,
+        inclusion=inclusion_of(position, batch, statement),
+    )
+    record = OnChainBatch(
+        lane=statement.lane,
+        number=statement.number,
+        circuit_id=statement.shape.circuit_id,
+        bet_count=count,
+        player_count=len(statement.slots),
+        house_delta=statement.house_delta,
+        slot=77,
+        bets_root=statement.bets_root,
+    )
+    return receipt, record
+
+
+def test_an_honest_receipt_is_contradicted_by_nothing() -> None:
+    receipt, record = settled_receipt()
+    assert contradictions(receipt, record) == ()
+    assert contradictions(receipt.model_copy(update={"bets_root": None, "landing": None}), record) == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"status": "rejected"}, "no settled bet's receipt"),
+        ({"inclusion": None}, "no settled bet's receipt"),
+        ({"bet": None}, "no settled bet's receipt"),
+        ({"number": 9_999}, "the chain has no batch 9999"),
+        ({"lane": 9}, "of lane 9"),
+        ({"bet_id": "mine"}, "it is of mine, but the bet in it is bet-2"),
+        ({"bet": batch_of(5)[1]}, "it is of bet-2, but the bet in it is bet-1"),
+        ({"bets_root": 1}, "another bets root"),
+        ({"landing": Landing(signature="s", slot=78, compute_units=None, fee_lamports=None)}, "slot 78, the chain 77"),
+    ],
+)
+def test_a_receipt_that_the_record_contradicts_says_by_what(change: dict[str, Any], said: str) -> None:
+    receipt, record = settled_receipt()
+    assert said in "; ".join(contradictions(receipt.model_copy(update=change), record))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"bets_root": 1}, "its inclusion proof leads to root"),
+        ({"circuit_id": 2}, "its shape is not that of circuit 2"),
+        ({"bet_count": 6}, "it counts 5 bets in the batch, the chain 6"),
+    ],
+)
+def test_a_record_that_contradicts_a_receipt_says_by_what(change: dict[str, Any], said: str) -> None:
+    receipt, record = settled_receipt()
+    assert said in "; ".join(contradictions(receipt, record.model_copy(update=change)))
+
+
+def test_a_made_up_shape_is_not_believed() -> None:
+    """Under another shape the same hashes stand for other bets."""
+    receipt, record = settled_receipt()
+    assert receipt.inclusion is not None
+    shape = receipt.inclusion.shape.model_copy(update={"players": 9})
+    forged = receipt.model_copy(update={"inclusion": receipt.inclusion.model_copy(update={"shape": shape})})
+    assert "its shape" in "; ".join(contradictions(forged, record))

@@ -198,6 +198,27 @@ async def test_status_of_an_unknown_bet_says_so(machine: Machine) -> None:
     assert len(done.err.splitlines()) == 1
 
 
+async def test_receipt_is_verified_by_somebody_who_has_nothing_but_a_node(
+    machine: Machine, settled: Bet, tmp_path: Path
+) -> None:
+    receipt, tampered = tmp_path / "receipt.json", tmp_path / "tampered.json"
+    done = await machine.starter("status", settled.bet_id, "--json")
+    receipt.write_text(done.out)
+    tampered.write_text(done.out.replace(f'"stake": {settled.stake}', f'"stake": {settled.stake + 1}'))
+    theirs = {
+        "CROUPIER_VAR": str(tmp_path),
+        "CROUPIER_RPC_URL": machine.stack.rpc_url,
+        "CROUPIER_PROGRAM_ID": str(machine.stack.settings.program_id),
+    }
+    honest, forged = await asyncio.gather(
+        *(run([sys.executable, "starter.py", "verify", file], theirs) for file in (receipt, tampered))
+    )
+    assert (honest.status, honest.err) == (0, "")
+    assert f"{settled.bet_id}: holds: {settled.delta:+,} lamports for {settled.player} in batch" in honest.out
+    assert (forged.status, forged.err) == (1, "")
+    assert f"{settled.bet_id}: does not hold: the bet is not what the inclusion's packs hold" in forged.out
+
+
 async def test_balances_are_the_chains(machine: Machine, settled: Bet) -> None:
     done = await machine.starter("balances", settled.player)
     assert (done.status, done.err) == (0, "")

@@ -185,3 +185,25 @@ async def test_a_read_beyond_its_bound_is_refused(journal: SqlJournal) -> None:
     ):
         with pytest.raises(ValueError, match="outside 0…1000"):
             await read
+
+
+async def test_unsettled_batches_are_those_with_bets_that_may_still_cost(journal: SqlJournal) -> None:
+    mine, other = bet("mine", player=0), bet("other", player=1)
+    both = await journal.claim(claim([mine, other]))
+    later = await journal.claim(claim([bet("later", player=1)]))
+    await journal.claim(claim([bet("elsewhere", player=0)], lane=LANE + 1))
+
+    async def of(player: str | None) -> list[str]:
+        return [batch.batch_id for batch in await journal.unsettled_batches(LANE, player, 10)]
+
+    assert await of(PLAYERS[0]) == [both.batch_id]
+    assert await of(PLAYERS[1]) == await of(None) == [both.batch_id, later.batch_id]
+    assert await of(PLAYERS[2]) == []
+    assert len(await journal.unsettled_batches(LANE, None, 1)) == 1
+
+    await journal.eject(both.batch_id, [refusal(mine)], 0)
+    assert await of(PLAYERS[0]) == [], "a rejected bet costs nothing"
+    await journal.record_transition(later.batch_id, step(1, BatchStatus.FAILED))
+    assert await of(PLAYERS[1]) == [both.batch_id, later.batch_id], "a parked batch may be retried"
+    await _settle(journal, await journal.claim(claim([bet("done", player=3)])))
+    assert await of(PLAYERS[3]) == []

@@ -1,6 +1,6 @@
 """One local ledger for all tests of the adapter, and a lane of its own for each."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from itertools import count
 
 import pytest
@@ -10,7 +10,7 @@ from ledger.deployment import Deployer
 from ledger.provisioning import Provisioner
 from ledger.rpc import RpcClient
 from program.build import ARTEFACT
-from settlement.shapes import SHAPES
+from settlement.shapes import SHAPES, Shape
 from tests.ledger.support import (
     HOUSE_BALANCE,
     PRIORITY_FEE,
@@ -24,7 +24,7 @@ from tests.ledger.support import (
     unheard,
 )
 
-LANES = 40
+LANES = 60
 """More than there are tests that need one."""
 
 
@@ -67,13 +67,13 @@ def lanes() -> Iterator[int]:
 
 
 @pytest.fixture
-async def open_table(world: World, lanes: Iterator[int]) -> Callable[[int], Awaitable[Table]]:
-    """Opens a lane that no other test has, with so many players."""
+async def open_table(world: World, lanes: Iterator[int]) -> Callable[..., Awaitable[Table]]:
+    """Opens a lane that no other test has, with so many players, for batches in shapes that may need lookup tables."""
 
-    async def open_with(players: int) -> Table:
+    async def open_with(players: int, shapes: Sequence[Shape] = ()) -> Table:
         table = Table(world, next(lanes), new_players(players))
         assert table.lane < LANES
-        await world.provisioner.ensure_vaults(world.program, table.lane, table.players)
+        await world.provisioner.ensure_vaults(world.program, table.lane, table.players, shapes)
         deposits = {table.vault(position): VAULT_BALANCE for position in range(players)}
         await world.provisioner.transfer({table.house: HOUSE_BALANCE, **deposits})
         return table

@@ -15,11 +15,11 @@ from solders.pubkey import Pubkey
 
 from ledger import layout
 from ledger.adapter import ConfirmedAt, SolanaLedger
-from ledger.proof_encoding import encode_verifying_key
 from ledger.provisioning import Provisioner
 from ledger.rpc import RpcClient
 from settlement.batches import Proof, SignedAttempt, Standing, Statement, Verdict, statement_for
 from settlement.bets import Bet, Side
+from settlement.verifying_keys import encode_verifying_key
 
 SOL: Final = 1_000_000_000
 SLOT_MILLISECONDS: Final = 10

@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import struct
 from typing import NamedTuple
 
 import pytest
@@ -11,6 +10,7 @@ from solders.keypair import Keypair
 from ledger.deployment import Deployer
 from ledger.landing import MAX_IN_FLIGHT
 from ledger.layout import UPGRADEABLE_LOADER
+from ledger.loader import PROGRAMDATA_HEADER, State
 from ledger.provisioning import Provisioner
 from ledger.rpc import RpcClient
 from program.build import ARTEFACT
@@ -75,21 +75,16 @@ async def test_a_program_counts_as_deployed_once_it_can_be_called() -> None:
     deployed_in, program = 500, Keypair()
     slots = iter([deployed_in - 1, deployed_in, deployed_in + 1])
 
-    def account(params: list[str]) -> object:
-        is_program = params[0] == str(program.pubkey())
-        header = struct.pack("<IQB32s", 3, deployed_in, 1, bytes(32))
-        data = b"" if is_program else header + CODE
-        value = {
-            "lamports": 1,
-            "owner": str(UPGRADEABLE_LOADER),
-            "executable": is_program,
-            "data": [base64.b64encode(data).decode(), "base64"],
-        }
-        return {"context": {"slot": deployed_in}, "value": value}
+    def account(data: bytes, *, executable: bool) -> object:
+        encoded = [base64.b64encode(data).decode(), "base64"]
+        return {"lamports": 1, "owner": str(UPGRADEABLE_LOADER), "executable": executable, "data": encoded}
+
+    header = PROGRAMDATA_HEADER.pack(State.PROGRAMDATA, deployed_in, 1, bytes(32))
+    both = [account(b"", executable=True), account(header + CODE, executable=False)]
 
     async with serving(ScriptedNode()) as node, RpcClient(node.url) as client:
         node.answers |= {
-            "getAccountInfo": account,
+            "getMultipleAccounts": lambda _: {"context": {"slot": deployed_in}, "value": both},
             "getEpochInfo": lambda _: {"absoluteSlot": next(slots), "blockHeight": 1},
         }
         deployer = Deployer(client, Keypair(), priority_fee_micro_lamports=0)
@@ -105,6 +100,7 @@ async def test_a_program_with_other_code_is_left_alone_and_both_digests_shown(op
         await operator.deployer.ensure_program(program, other, unheard)
     for code in (CODE, other):
         assert hashlib.sha256(code).hexdigest() in str(error.value)
+    assert "run `python starter.py program upgrade`" in str(error.value)
 
 
 async def test_a_deployment_that_cannot_be_paid_for_is_refused_before_it_begins(rpc: RpcClient) -> None:

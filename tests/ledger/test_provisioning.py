@@ -8,8 +8,9 @@ import pytest
 from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 
+from ledger.clusters import PUBLIC_CLUSTERS
 from ledger.layout import circuit_address, house_address, vault_address
-from ledger.provisioning import PUBLIC_CLUSTERS, Provisioner
+from ledger.provisioning import Provisioner
 from ledger.rpc import RpcClient
 from settlement.errors import LedgerMisconfigured
 from settlement.shapes import SHAPES

@@ -5,11 +5,20 @@ import base64
 from collections.abc import Awaitable, Callable
 
 import pytest
+from solders.compute_budget import set_compute_unit_limit, set_compute_unit_price
+from solders.hash import Hash
 from solders.keypair import Keypair
+from solders.message import Message
 
 from ledger.adapter import SolanaLedger
 from ledger.layout import batch_address
-from ledger.transactions import MAX_COMPUTE_UNITS, MAX_TRANSACTION_BYTES
+from ledger.transactions import (
+    MAX_COMPUTE_UNITS,
+    MAX_TRANSACTION_BYTES,
+    settle_instruction,
+    settled_by,
+    sign_message,
+)
 from settlement.batches import SignedAttempt, Standing, Statement, statement_for
 from settlement.errors import (
     AlreadySettled,
@@ -21,7 +30,7 @@ from settlement.errors import (
     VaultUncovered,
 )
 from settlement.ports import Ledger
-from settlement.shapes import DEFAULT_SHAPE, SHAPES
+from settlement.shapes import SHAPES, Shape
 from tests.ledger.support import (
     HOUSE_BALANCE,
     PRIORITY_FEE,
@@ -35,6 +44,8 @@ from tests.ledger.support import (
 )
 
 NETS = [1_000, -3_000]
+FULL_BATCH_UNITS = 200_000
+"""What a full batch of any shape may take at most."""
 
 
 async def settle(world: World, statement: Statement) -> SignedAttempt:
@@ -103,13 +114,49 @@ async def test_records_of_a_lane_are_listed_by_number_and_without_other_lanes(
     assert await world.ledger().batch_record(table.lane, 3) is None
 
 
-async def test_the_largest_batch_fits_one_transaction(
-    world: World, open_table: Callable[[int], Awaitable[Table]]
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+async def test_the_largest_batch_of_a_shape_fits_one_transaction_and_the_bound_on_units(
+    world: World, open_table: Callable[..., Awaitable[Table]], shape: Shape
 ) -> None:
-    table = await open_table(DEFAULT_SHAPE.players)
-    statement = await table.statement([(-1) ** at * 1_000 * (at + 1) for at in range(DEFAULT_SHAPE.players)])
+    table = await open_table(shape.players, SHAPES)
+    vaults = await world.ledger().vaults(table.lane, table.players)
+    of_bets = [table.players[at % shape.players] for at in range(shape.bets)]
+    bets = bets_with(of_bets, [(-1) ** (at // 3) * 1_000 * (at + 1) for at in range(shape.bets)])
+    statement = statement_for(table.lane, 1, bets, {player: vault.index for player, vault in vaults.items()})
+    assert statement.shape == shape
+    before = await table.balances()
     attempt = await settle(world, statement)
     assert len(base64.b64decode(attempt.raw)) <= MAX_TRANSACTION_BYTES
+    landed = await world.rpc.transaction(attempt.signature, "confirmed")
+    assert landed is not None
+    assert landed.meta is not None
+    assert landed.meta.compute_units_consumed is not None
+    assert landed.meta.compute_units_consumed <= FULL_BATCH_UNITS
+    movement = await world.ledger().movement(attempt.signature, table.lane, table.players)
+    assert movement is not None
+    assert [movement.house_delta, *movement.net_by_player.values()] == [
+        after - held for held, after in zip(before, await table.balances(), strict=True)
+    ]
+    assert movement.net_by_player == {slot.player: slot.net for slot in statement.slots}
+
+
+async def test_an_attempt_from_before_lookup_tables_is_still_judged(world: World, table: Table) -> None:
+    statement, ledger = await table.statement(NETS), world.ledger()
+    signed = await ledger.sign(statement, world.prover.prove(statement), 1)
+    blockhash = await world.rpc.latest_blockhash("confirmed")
+    settlement = settle_instruction(statement, world.prover.prove(statement), world.program, world.authority.pubkey())
+    message = Message.new_with_blockhash(
+        [set_compute_unit_limit(MAX_COMPUTE_UNITS), set_compute_unit_price(0), settlement],
+        world.authority.pubkey(),
+        Hash.from_string(blockhash.blockhash),
+    )
+    signature, raw = sign_message(message, [world.authority])
+    attempt = signed.model_copy(update={"signature": signature, "raw": raw})
+    assert settled_by(attempt) == settled_by(signed) == (statement.number, statement.bets_root)
+    await ledger.broadcast(attempt)
+    verdict = await settled(ledger, statement, [attempt])
+    assert verdict.landing is not None
+    assert verdict.landing.signature == signature
 
 
 async def test_an_attempt_sent_again_and_again_moves_money_once(world: World, table: Table) -> None:

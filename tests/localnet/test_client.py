@@ -17,6 +17,7 @@ async def test_node_and_chain_methods_parse(cluster: Cluster) -> None:
     client = cluster.client
     assert await client.is_connected()
     assert (await client.get_version()).value.solana_core
+    assert (await cluster.result("getVersion"))["croupier-localnet"], "a member that this client passes over"
     assert (await client.get_genesis_hash()).value == (await client.get_genesis_hash()).value
     processed, confirmed, finalized = [
         (await client.get_slot(level)).value for level in (Processed, Confirmed, Finalized)

@@ -169,6 +169,7 @@ async def test_an_expired_blockhash_is_refused_and_its_statuses_stay_searchable(
         found = await cluster.status(landed.signatures[0], search=True)
         assert found is not None
         assert (found["confirmationStatus"], found["confirmations"]) == ("finalized", None)
+        assert await cluster.result("getFirstAvailableBlock") == 0, "nothing of the past is forgotten"
         valid = await cluster.result("isBlockhashValid", str(blockhash), {"commitment": "processed"})
         assert valid["value"] is False
         for transaction in (landed, late):

@@ -1,13 +1,15 @@
 """A chain in memory with the program deployed as on a real cluster, and money on it, for the tests of the program."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple, Self
 
 import groth16py
 import pytest
 from solders.account import Account
+from solders.address_lookup_table_account import ID as LOOKUP_TABLE_PROGRAM
 from solders.instruction import AccountMeta, Instruction
 from solders.keypair import Keypair
 from solders.litesvm import LiteSVM
@@ -18,20 +20,25 @@ from solders.transaction import Transaction
 from solders.transaction_metadata import FailedTransactionMetadata, TransactionMetadata
 from solders.transaction_status import InstructionErrorCustom, TransactionErrorInstructionError
 
-from ledger import instructions, layout
+from ledger import instructions, layout, loader
 from ledger.instructions import VaultDelta
-from ledger.proof_encoding import compress_proof, encode_verifying_key
+from ledger.proof_encoding import compress_proof
 from program.build import ARTEFACT
 from settlement.commitment import Slot, identity, public_input
 from settlement.shapes import SHAPES, Shape
+from settlement.verifying_keys import encode_verifying_key
 
 SOL: Final = 1_000_000_000
 FUNDS: Final = 1_000 * SOL
 VAULT_BALANCE: Final = SOL
 HOUSE_BALANCE: Final = 100 * SOL
+SIGNATURE_FEE: Final = 5_000
+"""Lamports for each signature of a transaction."""
 LANE: Final = 3
 OTHER_LANE: Final = 4
 SMALL, LARGE = SHAPES[:2]
+
+LOOKUP_TABLE_HEADER_BYTES: Final = 56
 
 _CIRCUIT_FOR_ANY_STATEMENT = """
 pragma circom 2.0.0;
@@ -50,9 +57,23 @@ class Refused(Exception):
 
     def __init__(self, error: object, logs: list[str]) -> None:
         super().__init__(f"{error}\n" + "\n".join(logs))
+        self.error = error
         self.code: int | None = None
         if isinstance(error, TransactionErrorInstructionError) and isinstance(error.err, InstructionErrorCustom):
             self.code = error.err.code
+
+
+class Standing(NamedTuple):
+    """An account as it stands; two compare equal if nothing about it has changed."""
+
+    lamports: int
+    data: bytes
+    owner: Pubkey
+    executable: bool
+
+    @classmethod
+    def of(cls, account: Account) -> Self:
+        return cls(account.lamports, bytes(account.data), account.owner, account.executable)
 
 
 class AnyProver:
@@ -63,13 +84,10 @@ class AnyProver:
         source.write_text(_CIRCUIT_FOR_ANY_STATEMENT)
         self._key, verifying_key = groth16py.setup_circom(str(source), [])
         self.verifying_key = encode_verifying_key(verifying_key.to_json())
-        self._verifier = groth16py.Verifier(verifying_key)
 
     def prove(self, statement: int) -> bytes:
         """A proof as the program takes it."""
-        proof = groth16py.prove(self._key, {"statement": statement, "left": statement, "right": 1})
-        assert self._verifier.verify(proof, [statement])
-        return compress_proof(proof)
+        return compress_proof(groth16py.prove(self._key, {"statement": statement, "left": statement, "right": 1}))
 
 
 @dataclass(frozen=True)
@@ -100,7 +118,7 @@ class Chain:
     prover: AnyProver
     owners: list[Keypair] = field(default_factory=list[Keypair])
 
-    @property
+    @cached_property
     def program_id(self) -> Pubkey:
         return self.program.pubkey()
 
@@ -151,20 +169,31 @@ class Chain:
     def record(self, batch: Batch) -> Pubkey:
         return layout.batch_address(self.program_id, batch.lane, batch.number)
 
-    def state(self) -> dict[Pubkey, tuple[int, bytes]]:
-        """Lamports and data of every account of the program and of the players."""
-        state = {key: (a.lamports, bytes(a.data)) for key, a in self.svm.get_program_accounts(self.program_id)}
-        return state | {owner.pubkey(): (self.lamports(owner.pubkey()), b"") for owner in self.owners}
+    def state(self, also: Iterable[Pubkey] = ()) -> dict[Pubkey, Standing | None]:
+        """Every account of the program, of the players and those `also` named, None for one that does not exist."""
+        state: dict[Pubkey, Standing | None] = {
+            key: Standing.of(account) for key, account in self.svm.get_program_accounts(self.program_id)
+        }
+        for key in (*(owner.pubkey() for owner in self.owners), *also):
+            account = self.svm.get_account(key)
+            state[key] = account and Standing.of(account)
+        return state
 
     def refusal(self, instruction: Instruction, *signers: Keypair, pays: Keypair | None = None) -> int | None:
-        """The program's code for refusing the instruction; asserts that it does, and that only the fee was taken."""
+        """The program's code for refusing the instruction; asserts that it does, and that only the fee was taken.
+
+        Compared are all accounts of the program, of the players and of the instruction, to the byte, and the payer's.
+        """
         payer = pays or self.authority
-        before = self.state()
+        all_signers = [payer, *(signer for signer in signers if signer != payer)]
+        touched = [payer.pubkey(), *(meta.pubkey for meta in instruction.accounts)]
+        before = self.state(touched)
         with pytest.raises(Refused) as refused:
-            self.send([instruction], payer, *(signer for signer in signers if signer != payer))
-        after = self.state()
-        for state in (before, after):
-            state.pop(payer.pubkey(), None)
+            self.send([instruction], *all_signers)
+        after = self.state(touched)
+        paying, paid = before.pop(payer.pubkey()), after.pop(payer.pubkey())
+        assert paying is not None
+        assert paid == paying._replace(lamports=paying.lamports - SIGNATURE_FEE * len(all_signers))
         assert before == after
         return refused.value.code
 
@@ -178,19 +207,18 @@ def deploy(code: bytes, prover: AnyProver, svm: LiteSVM) -> Chain:
     chain = Chain(svm, Keypair(), Keypair(), Keypair(), prover)
     for key in (chain.upgrade_authority, chain.authority):
         chain.svm.airdrop(key.pubkey(), FUNDS)
-    buffer = Keypair()
-    keys = {key.pubkey(): key for key in (chain.upgrade_authority, chain.program, buffer)}
-    for batch in instructions.deployment(
-        code,
-        program=chain.program_id,
-        buffer=buffer.pubkey(),
-        payer=chain.upgrade_authority.pubkey(),
-        upgrade_authority=chain.upgrade_authority.pubkey(),
-        rent_minimum=chain.svm.minimum_balance_for_rent_exemption,
-    ):
-        signers = {meta.pubkey for instruction in batch for meta in instruction.accounts if meta.is_signer}
-        signers.discard(chain.upgrade_authority.pubkey())
-        chain.send(batch, chain.upgrade_authority, *(keys[signer] for signer in signers))
+    pays, buffer, rent = chain.upgrade_authority, Keypair(), chain.svm.minimum_balance_for_rent_exemption
+    key = pays.pubkey()
+    lamports = rent(loader.BUFFER_HEADER.size + len(code))
+    create = loader.create_buffer(len(code), buffer=buffer.pubkey(), payer=key, authority=key, lamports=lamports)
+    chain.send(create, pays, buffer)
+    for write in loader.write_buffer(code, buffer=buffer.pubkey(), authority=key):
+        chain.send([write], pays)
+    lamports = rent(loader.PROGRAM_ACCOUNT_BYTES)
+    final = loader.deploy(
+        len(code), program=chain.program_id, buffer=buffer.pubkey(), payer=key, authority=key, lamports=lamports
+    )
+    chain.send(final, pays, chain.program)
     chain.svm.warp_to_slot(chain.svm.get_clock().slot + 1)
     return chain
 
@@ -231,6 +259,14 @@ def registration(chain: Chain, shape: Shape) -> Instruction:
 
 def _deposit(chain: Chain, to: Pubkey, lamports: int) -> Instruction:
     return transfer(TransferParams(from_pubkey=chain.authority.pubkey(), to_pubkey=to, lamports=lamports))
+
+
+def lookup_table(chain: Chain) -> Pubkey:
+    """An address lookup table without addresses."""
+    table = Pubkey.new_unique()
+    data = bytes([1, *[0] * (LOOKUP_TABLE_HEADER_BYTES - 1)])
+    chain.svm.set_account(table, Account(SOL, data, LOOKUP_TABLE_PROGRAM, executable=False, rent_epoch=0))
+    return table
 
 
 def with_account(

@@ -1,6 +1,7 @@
 """Every instruction, as a hostile caller would bend it: signatures, rights, accounts and data, one at a time."""
 
 from collections.abc import Callable
+from itertools import combinations
 from typing import NamedTuple
 
 import pytest
@@ -15,9 +16,12 @@ from ledger.program_errors import ProgramError
 from settlement.shapes import Shape
 from tests.program.chain import (
     LANE,
+    LARGE,
+    OTHER_LANE,
     SOL,
     Batch,
     Chain,
+    lookup_table,
     read_only,
     registration,
     unsigned,
@@ -64,6 +68,14 @@ def settle(chain: Chain) -> Instruction:
     return chain.settlement(BATCH)
 
 
+def register_table(chain: Chain) -> Instruction:
+    return instructions.register_table(chain.program_id, chain.authority.pubkey(), LANE, 7, lookup_table(chain))
+
+
+def withdraw_bankroll(chain: Chain) -> Instruction:
+    return instructions.withdraw_bankroll(chain.program_id, chain.authority.pubkey(), LANE, 1_000)
+
+
 CASES = {
     "register_circuit": Case(
         register_circuit,
@@ -91,6 +103,18 @@ CASES = {
             E.FOREIGN_ACCOUNT,
         ],
     ),
+    "register_table": Case(
+        register_table,
+        [
+            E.WRONG_AUTHORITY,
+            E.FOREIGN_ACCOUNT,
+            E.FOREIGN_ACCOUNT,
+            E.ADDRESS,
+            E.NOT_LOOKUP_TABLE,
+            E.NOT_SYSTEM_PROGRAM,
+        ],
+    ),
+    "withdraw_bankroll": Case(withdraw_bankroll, [E.WRONG_AUTHORITY, E.FOREIGN_ACCOUNT, E.FOREIGN_ACCOUNT]),
 }
 INITIALISE = Case(
     initialise, [E.ADDRESS, E.NOT_UPGRADE_AUTHORITY, E.ADDRESS, E.ADDRESS, E.NOT_SYSTEM_PROGRAM]
@@ -232,12 +256,17 @@ def copy_of(key: Pubkey) -> Callable[[AccountMeta], AccountMeta]:
     return lambda meta: AccountMeta(key, is_signer=False, is_writable=meta.is_writable)
 
 
+MAY_BE_THE_FIRST = {"initialise": 1, "open_vault": 4, "withdraw": 2}
+"""The upgrade authority may pay, the authority may own a vault."""
+
+
 def test_an_account_given_twice_is_refused(case: Case, ready: Chain, stranger: Keypair) -> None:
     instruction = case.build(ready)
     keys = [meta.pubkey for meta in instruction.accounts]
-    last = len(keys) - 1
-    for position in range(2, last + 1):
-        bent = with_account(instruction, position, copy_of(keys[1]))
+    for first, second in combinations(range(len(keys)), 2):
+        if first == 0 and second == MAY_BE_THE_FIRST.get(case.build.__name__):
+            continue
+        bent = with_account(instruction, second, copy_of(keys[first]))
         ready.refuses(E.DUPLICATE_ACCOUNT, bent, *signers_of(ready, bent), pays=stranger)
 
 
@@ -248,11 +277,32 @@ def test_an_unknown_opcode_is_refused(chain: Chain, opcode: int) -> None:
     chain.refuses(E.UNKNOWN_INSTRUCTION, bent, chain.authority, chain.owners[0])
 
 
-def test_accounts_of_the_program_do_not_stand_in_for_each_other(chain: Chain) -> None:
-    settlement = chain.settlement(BATCH)
-    config, circuit = settlement.accounts[1].pubkey, settlement.accounts[2].pubkey
-    other_house = chain.house(LANE + 1)
-    for position, impostor in [(1, chain.vault(2)), (2, chain.vault(2)), (3, chain.vault(2)), (6, other_house)]:
-        chain.refuses(E.ACCOUNT_KIND, with_account(settlement, position, impostor))
-    swapped = with_account(with_account(settlement, 1, circuit), 2, config)
-    chain.refuses(E.ACCOUNT_KIND, swapped)
+def test_accounts_of_the_program_do_not_stand_in_for_each_other(case: Case, ready: Chain, stranger: Keypair) -> None:
+    """One of each kind, of another lane where it has one, at every position of the program's own."""
+    if case is INITIALISE:
+        return  # there is none yet
+    settled = Batch(lane=OTHER_LANE)
+    ready.settle(settled)
+    impostors = {
+        layout.Kind.CONFIG: layout.config_address(ready.program_id),
+        layout.Kind.CIRCUIT: layout.circuit_address(ready.program_id, LARGE.circuit_id),
+        layout.Kind.HOUSE: ready.house(OTHER_LANE),
+        layout.Kind.VAULT: ready.vault(1, OTHER_LANE),
+        layout.Kind.BATCH: ready.record(settled),
+        layout.Kind.TABLE: layout.table_address(ready.program_id, OTHER_LANE, 0),
+    }
+    table = instructions.register_table(ready.program_id, ready.authority.pubkey(), OTHER_LANE, 0, lookup_table(ready))
+    ready.send([table], ready.authority)
+    instruction = case.build(ready)
+    for position, meta in enumerate(instruction.accounts):
+        genuine = ready.svm.get_account(meta.pubkey)
+        is_new = genuine is None and meta.is_writable
+        if not is_new and (genuine is None or genuine.owner != ready.program_id):
+            continue
+        for kind, impostor in impostors.items():
+            if genuine is not None and kind == genuine.data[layout.KIND_OFFSET]:
+                continue  # of the same kind: see `test_attacks`
+            bent = with_account(instruction, position, impostor)
+            twice = impostor in (other.pubkey for other in instruction.accounts)
+            error = E.DUPLICATE_ACCOUNT if twice else E.ADDRESS if is_new else E.ACCOUNT_KIND
+            ready.refuses(error, bent, *signers_of(ready, bent), pays=stranger)

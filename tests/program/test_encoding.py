@@ -10,8 +10,9 @@ from solders.pubkey import Pubkey
 
 from ledger import layout
 from ledger.program_errors import ProgramError, decode_error
-from ledger.proof_encoding import BASE_FIELD_MODULUS, compress_proof, encode_verifying_key
+from ledger.proof_encoding import compress_proof
 from program.build import FOLDER
+from settlement.verifying_keys import BASE_FIELD_MODULUS, encode_verifying_key
 
 SYSTEM_ERRORS = range(9)
 

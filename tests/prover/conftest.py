@@ -1,29 +1,28 @@
 """Keys, a loaded prover and honest statements for the prover's tests. The keys are kept under `var/circuits`, so they are made once."""
 
-import hashlib
-import random
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Final
 
-import base58
 import pytest
 
 from prover.groth16 import Groth16Prover
-from prover.keys import make_development_keys
-from settlement.batches import Statement, statement_for
-from settlement.bets import Bet
+from prover.making import make_development_keys
+from settlement.batches import Statement
+from settlement.shapes import SHAPES, Shape
+from tests.prover.circuits import Circuit
+from tests.prover.samples import random_batch
 
 StatementOf = Callable[..., Statement]
 
-MAX_TEST_STAKE_LAMPORTS = 2**56
-"""64 of these stay below what a batch may sum to."""
+KEYS_DIR: Final = Path(__file__).parents[2] / "var" / "circuits"
+CircuitOf = Callable[[Shape], Circuit]
 
 
 @pytest.fixture(scope="session")
 def keys_dir() -> Path:
-    directory = Path(__file__).parents[2] / "var" / "circuits"
-    make_development_keys(directory)
-    return directory
+    make_development_keys(KEYS_DIR)
+    return KEYS_DIR
 
 
 @pytest.fixture(scope="session")
@@ -35,28 +34,22 @@ async def prover(keys_dir: Path) -> AsyncIterator[Groth16Prover]:
 
 
 @pytest.fixture(scope="session")
+def circuit_of(tmp_path_factory: pytest.TempPathFactory) -> CircuitOf:
+    """`circuit_of(shape)`: one circuit a shape; it has room left for attacks. Its keys are made when they are asked for."""
+    scratch = tmp_path_factory.mktemp("witnesses")
+
+    circuits = {
+        shape.name: Circuit(shape, KEYS_DIR, scratch, _statement(shape.bets * 3 // 4, shape.players - 2))
+        for shape in SHAPES
+    }
+    return lambda shape: circuits[shape.name]
+
+
+@pytest.fixture(scope="session")
 def statement_of() -> StatementOf:
     """`statement_of(bets, players, seed=0)`: an honest statement; every player has a bet."""
     return _statement
 
 
 def _statement(bets: int, players: int, seed: int = 0) -> Statement:
-    source = random.Random(f"{bets}/{players}/{seed}")
-    keys = [base58.b58encode(hashlib.sha256(f"player {i}".encode()).digest()).decode() for i in range(players)]
-    indices = sorted(source.sample(range(1, 2**32), players))
-    source.shuffle(indices)
-    return statement_for(
-        lane=source.randrange(2**16),
-        number=source.randrange(2**64),
-        bets=[
-            Bet(
-                bet_id=f"bet-{seed}-{i}",
-                player=keys[i] if i < players else source.choice(keys),
-                stake=source.randint(1, MAX_TEST_STAKE_LAMPORTS),
-                guess=source.choice(("heads", "tails")),
-                outcome=source.choice(("heads", "tails")),
-            )
-            for i in range(bets)
-        ],
-        vault_indices=dict(zip(keys, indices, strict=True)),
-    )
+    return random_batch(bets, players, seed).statement(bets)

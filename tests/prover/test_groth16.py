@@ -1,26 +1,21 @@
 """The prover adapter: true statements give proofs that anybody can verify, false ones a clear refusal, and nothing ends the worker."""
 
 import asyncio
-import json
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import groth16py
 import pytest
-from py_ecc.fields import optimized_bn128_FQ as FQ
-from py_ecc.fields import optimized_bn128_FQ2 as FQ2
-from py_ecc.optimized_bn128.optimized_curve import add, multiply
-from py_ecc.optimized_bn128.optimized_pairing import pairing
-from py_ecc.typing import Optimized_Point3D
 
 from prover import groth16 as adapter
 from prover.groth16 import Groth16Prover
 from prover.keys import load_verifying_key
 from settlement import commitment
 from settlement.batches import Statement
+from settlement.circuits import CircuitKey
 from settlement.commitment import Slot
-from settlement.errors import ProofRejected, ProvingKeyMissing
+from settlement.errors import KeyRefused, ProofRejected, ProvingKeyMissing
 from settlement.shapes import SHAPES, Shape
 
 MEETING_TIMEOUT_SECONDS = 20.0
@@ -66,44 +61,6 @@ async def test_a_proof_verifies_under_the_key_that_the_chain_is_told(
     assert proof.circuit_id == statement.shape.circuit_id
     assert proof.public_input == statement.public_input
     assert proof.milliseconds > 0
-
-
-async def test_a_proof_verifies_with_an_independent_library(
-    prover: Groth16Prover, keys_dir: Path, statement_of: StatementOf
-) -> None:
-    statement = statement_of(10, 5)
-    proof = bytes.fromhex((await prover.prove(statement)).proof)
-    text = load_verifying_key(keys_dir, statement.shape).text
-    assert verifies_by_pairings(text, proof, statement.public_input)
-    assert not verifies_by_pairings(text, proof, statement.public_input + 1)
-
-
-def verifies_by_pairings(verifying_key: str, proof: bytes, public_input: int) -> bool:
-    """e(A, B) = e(alpha, beta)·e(IC0 + x·IC1, gamma)·e(C, delta), over a proof in EIP-197 order and a key in snarkjs JSON."""
-    key = json.loads(verifying_key)
-    numbers = [int.from_bytes(proof[i : i + 32], "big") for i in range(0, 256, 32)]
-    a, c = g1(*numbers[:2]), g1(*numbers[6:])
-    b = g2((numbers[3], numbers[2]), (numbers[5], numbers[4]))
-    ic = [g1(*map(int, point[:2])) for point in key["IC"]]
-    inputs = add(ic[0], multiply(ic[1], public_input))
-
-    def key_g2(name: str) -> Optimized_Point3D[FQ2]:
-        x, y = ((int(part[0]), int(part[1])) for part in key[name][:2])
-        return g2(x, y)
-
-    alpha = g1(*map(int, key["vk_alpha_1"][:2]))
-    right = (
-        pairing(key_g2("vk_beta_2"), alpha) * pairing(key_g2("vk_gamma_2"), inputs) * pairing(key_g2("vk_delta_2"), c)
-    )
-    return pairing(b, a) == right
-
-
-def g1(x: int, y: int) -> Optimized_Point3D[FQ]:
-    return (FQ(x), FQ(y), FQ.one())
-
-
-def g2(x: tuple[int, int], y: tuple[int, int]) -> Optimized_Point3D[FQ2]:
-    return (FQ2(x), FQ2(y), FQ2.one())
 
 
 FALSE_STATEMENTS: dict[str, tuple[Callable[[Statement], Statement], str]] = {
@@ -238,17 +195,46 @@ async def test_keys_are_loaded_once_however_many_proofs_want_them_first(
     assert loaded == [SHAPES[0]]
 
 
-async def test_a_shape_without_a_key_or_a_circuit_is_named(
-    keys_dir: Path, statement_of: StatementOf, tmp_path: Path
-) -> None:
-    keyless, narrow = Groth16Prover(tmp_path / "none"), Groth16Prover(keys_dir, SHAPES[:1])
+async def test_a_shape_without_a_key_is_named(statement_of: StatementOf, tmp_path: Path) -> None:
+    keyless = Groth16Prover(tmp_path)
     try:
-        with pytest.raises(ProvingKeyMissing, match=r"16x8.*python -m prover"):
+        with pytest.raises(ProvingKeyMissing, match=r"16x8.*starter.py circuit make 16x8"):
             await keyless.load()
-        with pytest.raises(ProvingKeyMissing, match=r"16x8.*python -m prover"):
+        with pytest.raises(ProvingKeyMissing, match=r"16x8.*starter.py circuit make 16x8"):
             await keyless.prove(statement_of(2, 2))
-        with pytest.raises(ProvingKeyMissing, match=r"no circuit 2 of shape 64x16, it has 16x8"):
-            await narrow.prove(statement_of(20, 2))
+        with pytest.raises(ProvingKeyMissing, match=r"64x16.*starter.py circuit make 64x16"):
+            await keyless.prove(statement_of(20, 2))
     finally:
         keyless.close()
-        narrow.close()
+
+
+async def test_the_key_of_a_shape_that_is_no_longer_in_use_is_looked_for_when_a_batch_needs_it(
+    keys_dir: Path, statement_of: StatementOf
+) -> None:
+    other = Groth16Prover(keys_dir, SHAPES[1:2])
+    try:
+        assert (await other.prove(statement_of(2, 2))).circuit_id == SHAPES[0].circuit_id
+        assert [key.shape for key in other.keys] == [SHAPES[0]]
+    finally:
+        other.close()
+
+
+async def test_a_key_that_may_not_be_used_is_refused_whenever_it_is_loaded(
+    keys_dir: Path, statement_of: StatementOf
+) -> None:
+    def require(key: CircuitKey) -> None:
+        assert key.shape == SHAPES[0]
+        raise KeyRefused("not this one")
+
+    early, late = Groth16Prover(keys_dir, SHAPES[:1]), Groth16Prover(keys_dir, SHAPES[1:2])
+    try:
+        await early.load()
+        with pytest.raises(KeyRefused, match="not this one"):
+            early.require(require)
+        late.require(require)
+        for _ in range(2):
+            with pytest.raises(KeyRefused, match="not this one"):
+                await late.prove(statement_of(2, 2))
+    finally:
+        early.close()
+        late.close()

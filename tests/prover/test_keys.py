@@ -1,14 +1,19 @@
-"""Development keys: made once, sealed, marked as unsafe, and never used when damaged or made for another circuit."""
+"""Keys: development ones made once and marked as unsafe, a ceremony's never overridden by them, none used that is damaged or another's."""
 
+import hashlib
 import json
 import shutil
 import threading
 from pathlib import Path
 
+import groth16py
 import pytest
 
 from prover import circuit
-from prover.keys import KeyStage, key_files, load_proving_key, load_verifying_key, make_development_keys
+from prover.keys import key_files, load_proving_key, load_verifying_key
+from prover.making import KeyStage, make_development_keys
+from prover.storing import put
+from settlement.circuits import KeyOrigin
 from settlement.errors import ProvingKeyMissing
 from settlement.shapes import Shape
 
@@ -52,7 +57,7 @@ def test_the_verifying_key_is_named_by_its_digest_and_is_for_one_public_input(ti
 def test_a_truncated_proving_key_is_refused_with_file_and_remedy(own_keys: Path, kept_bytes: int) -> None:
     path = key_files(own_keys, TINY).proving_key
     path.write_bytes(path.read_bytes()[:kept_bytes])
-    with pytest.raises(ProvingKeyMissing, match=r"is damaged.*python -m prover") as refusal:
+    with pytest.raises(ProvingKeyMissing, match=r"is damaged.*starter.py circuit make 4x4") as refusal:
         load_proving_key(own_keys, TINY)
     assert str(path) in str(refusal.value)
 
@@ -132,3 +137,78 @@ def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ProvingKeyMissing, match=r"no keys can be kept in .*file"):
         make_development_keys(tmp_path / "file", [TINY])
+
+
+def take_for_ceremony(keys_dir: Path) -> None:
+    """Puts the development key's bytes there again, as if a ceremony had made them."""
+    files, drafts = key_files(keys_dir, TINY), keys_dir / "drafts"
+    drafts.mkdir()
+    proving_key = Path(shutil.copy(files.proving_key, drafts / "proving_key"))
+    verifying_key = Path(shutil.copy(files.verifying_key, drafts / "verifying_key"))
+    put(
+        keys_dir,
+        TINY,
+        KeyOrigin.CEREMONY,
+        proving_key=proving_key,
+        verifying_key=verifying_key,
+        zkey_sha256="ab" * 32,
+    )
+
+
+def test_a_ceremonys_key_is_used_alone_and_no_development_key_is_made_beside_it(own_keys: Path) -> None:
+    take_for_ceremony(own_keys)
+    note = key_files(own_keys, TINY).note
+    note.unlink()
+    stages: list[KeyStage] = []
+    make_development_keys(own_keys, [TINY], lambda _shape, stage: stages.append(stage))
+    assert stages == [KeyStage.CEREMONY]
+    assert not note.exists()
+    key = load_verifying_key(own_keys, TINY)
+    assert (key.origin, key.zkey_sha256) == (KeyOrigin.CEREMONY, "ab" * 32)
+    load_proving_key(own_keys, TINY)
+
+
+def test_a_damaged_key_of_a_ceremony_is_not_replaced_by_a_development_key(own_keys: Path) -> None:
+    take_for_ceremony(own_keys)
+    key_files(own_keys, TINY, KeyOrigin.CEREMONY).proving_key.write_bytes(b"half a key")
+    with pytest.raises(ProvingKeyMissing, match=r"is damaged.*circuit import 4x4") as refusal:
+        make_development_keys(own_keys, [TINY])
+    assert "circuit make" not in str(refusal.value)
+    with pytest.raises(ProvingKeyMissing, match="is damaged"):
+        load_proving_key(own_keys, TINY)
+
+
+def test_no_development_key_is_made_where_an_older_circuit_had_a_ceremonys(own_keys: Path) -> None:
+    take_for_ceremony(own_keys)
+    note = key_files(own_keys, TINY, KeyOrigin.CEREMONY).note
+    note.rename(note.with_name("4x4.0123456789abcdef.ceremony.json"))
+    with pytest.raises(ProvingKeyMissing, match=r"4x4\.0123456789abcdef.*another circuit.*move that file away"):
+        make_development_keys(own_keys, [TINY])
+
+
+@pytest.mark.parametrize("change", [{"origin": "ceremony"}, {"shape": "16x8"}, {"verifying_key_sha256": "00" * 32}])
+def test_a_note_that_tells_of_another_key_is_refused(own_keys: Path, change: dict[str, str]) -> None:
+    note = key_files(own_keys, TINY).note
+    note.write_text(json.dumps({**json.loads(note.read_text()), **change}))
+    with pytest.raises(ProvingKeyMissing, match="is damaged"):
+        load_verifying_key(own_keys, TINY)
+
+
+def test_the_digest_of_a_key_is_that_of_its_bytes_on_chain(tiny_keys: Path) -> None:
+    key = load_verifying_key(tiny_keys, TINY)
+    assert len(key.encoded) == 576
+    assert key.sha256 == hashlib.sha256(key.encoded).hexdigest()
+
+
+def test_a_proving_key_over_which_the_library_panics_is_named(own_keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class PanicException(BaseException):
+        """What PyO3 makes of a Rust panic."""
+
+    class Panicking:
+        @staticmethod
+        def load(_path: str) -> None:
+            raise PanicException("capacity overflow")
+
+    monkeypatch.setattr(groth16py, "ProvingKey", Panicking)
+    with pytest.raises(ProvingKeyMissing, match=r"pkey cannot be loaded \(capacity overflow\)"):
+        load_proving_key(own_keys, TINY)

@@ -4,11 +4,13 @@ from temporalio import workflow
 from temporalio.common import RawValue
 
 with workflow.unsafe.imports_passed_through():
+    from settlement.circuits import RegisteredCircuits
     from settlement.receipts import Receipt
     from settlement.reconciliation import ReconciliationReport
     from workflows import names
     from workflows.batcher import Batcher, BatcherInput
     from workflows.bet import BetWorkflow
+    from workflows.circuits import CircuitsWorkflow
     from workflows.payloads import NOTHING
     from workflows.reconciliation import Reconciliation, ReconciliationInput
     from workflows.settlement import Settlement, SettlementInput, SettlementResult
@@ -66,3 +68,13 @@ class AlteredReconciliation(Reconciliation):
     async def run(self, request: ReconciliationInput) -> list[ReconciliationReport]:
         await super().run(request)
         return await super().run(request)
+
+
+@workflow.defn(name=names.CIRCUITS_WORKFLOW)
+class AlteredCircuits(CircuitsWorkflow):
+    """Asks twice."""
+
+    @workflow.run
+    async def run(self) -> RegisteredCircuits:
+        await super().run()
+        return await super().run()

@@ -20,6 +20,7 @@ from tests.workflow.casino import LANE, PLAYERS, STRANGER, Casino, bet, open_cas
 from tests.workflow.fakes import Fate
 from workflows import names
 from workflows.batcher import Batcher
+from workflows.circuits import CircuitsWorkflow
 from workflows.settlement import Settlement
 
 HISTORIES: Final = Path(__file__).parent / "histories"
@@ -157,6 +158,16 @@ async def reconciliation_of_two_lanes(casino: Casino) -> list[WorkflowHistory]:
     return [await casino.client.get_workflow_handle(names.RECONCILIATION_ID).fetch_history()]
 
 
+async def circuits_read(casino: Casino) -> list[WorkflowHistory]:
+    """The ledger answers at the second try."""
+    casino.ledger.script.fail("circuits", LedgerUnavailable("no answer"))
+    handle = await casino.client.start_workflow(
+        CircuitsWorkflow.run, id=names.CIRCUITS_ID, task_queue=names.SETTLEMENT_QUEUE
+    )
+    await casino.result(handle)
+    return [await handle.fetch_history()]
+
+
 RECORDERS: Final = (
     batcher_continued_as_new,
     settlement_retried,
@@ -166,6 +177,7 @@ RECORDERS: Final = (
     bet_settled,
     bet_rejected,
     reconciliation_of_two_lanes,
+    circuits_read,
 )
 
 

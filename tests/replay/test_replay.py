@@ -15,12 +15,18 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 from temporalio.workflow import NondeterminismError
 
-from tests.replay.altered import AlteredBatcher, AlteredBet, AlteredReconciliation, AlteredSettlement
+from tests.replay.altered import (
+    AlteredBatcher,
+    AlteredBet,
+    AlteredCircuits,
+    AlteredReconciliation,
+    AlteredSettlement,
+)
 from tests.replay.record import HISTORIES, RECORDERS
 from worker import WORKFLOWS
 
 FILES: Final = sorted(HISTORIES.glob("*.json"))
-ALTERED: Final = [AlteredBatcher, AlteredSettlement, AlteredBet, AlteredReconciliation]
+ALTERED: Final = [AlteredBatcher, AlteredSettlement, AlteredBet, AlteredReconciliation, AlteredCircuits]
 MAX_FILE_BYTES: Final = 100_000
 
 
@@ -71,7 +77,8 @@ async def test_a_workflow_with_one_step_more_is_caught(file: Path) -> None:
 
 def test_every_recorder_and_every_workflow_type_has_a_history() -> None:
     assert {file.stem.rpartition("-")[0] for file in FILES} == {recorder.__name__ for recorder in RECORDERS}
-    assert {workflow_type(history_of(file)) for file in FILES} == {"Batcher", "Settlement", "Bet", "Reconciliation"}
+    types = {workflow_type(history_of(file)) for file in FILES}
+    assert types == {"Batcher", "Settlement", "Bet", "Reconciliation", "Circuits"}
 
 
 def test_the_histories_hold_what_is_hard_to_replay() -> None:

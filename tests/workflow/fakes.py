@@ -22,6 +22,7 @@ from settlement.batches import (
     Vault,
     Verdict,
 )
+from settlement.circuits import RegisteredCircuits
 from settlement.errors import (
     AlreadySettled,
     BatchNumberTaken,
@@ -39,6 +40,9 @@ VAULT_BALANCE: Final = 10 * SOL
 FEE: Final = 5_000
 COMPUTE_UNITS: Final = 200_000
 BLOCKHASH_LIFE: Final = 150
+
+
+_NO_CIRCUITS: Final = RegisteredCircuits(place="a ledger in memory", local=True, circuits=())
 
 
 class Fate(Enum):
@@ -104,6 +108,7 @@ class FakeLedger:
     on_broadcast: Callable[[Statement], None] | None = None
     deposits: dict[tuple[int, str], int] = field(default_factory=dict[tuple[int, str], int])
     supply: int = 0
+    registered: RegisteredCircuits = _NO_CIRCUITS
     slot: int = 1_000
     signed: int = 0
 
@@ -173,6 +178,10 @@ class FakeLedger:
         return len(self.movements)
 
     # The port.
+
+    async def circuits(self) -> RegisteredCircuits:
+        self.script.meet("circuits")
+        return self.registered
 
     async def house(self, lane: int) -> House:
         self.script.meet("house")

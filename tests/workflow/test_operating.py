@@ -66,8 +66,8 @@ async def test_settings_that_no_batch_could_be_cut_by_are_not_taken(casino: Casi
     lane = await casino.open_lane()
     for nonsense in (
         {"max_bets": 0},
-        {"max_bets": 65},
-        {"max_players": 17},
+        {"max_bets": 257},
+        {"max_players": 33},
         {"max_in_flight": 0},
         {"lanes": 0},
         "none",

@@ -1,0 +1,1 @@
+"""Measurements, made by the same code that settles. `python -m bench --help`."""

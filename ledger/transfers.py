@@ -1,0 +1,200 @@
+"""Moves lamports by one signed transaction: builds it, tries it out unsigned, sends its bytes and finds out what became of them.
+
+It must never sign anew and never send what its caller has not made durable: so it has no key, and is given signed bytes.
+"""
+
+import base64
+import secrets
+import time
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final, Protocol
+
+from solders.compute_budget import set_compute_unit_limit, set_compute_unit_price
+from solders.hash import Hash
+from solders.instruction import Instruction
+from solders.message import Message
+from solders.pubkey import Pubkey
+from solders.transaction import Transaction
+
+from ledger.adapter import is_expired
+from ledger.failures import Failure, Fault
+from ledger.landing import RESEND_SECONDS, Polling
+from ledger.reading import READ_COMMITMENT, ConfirmedAt
+from ledger.rpc import RequestRefused, RpcClient, TransactionError
+from settlement.errors import CroupierError, LedgerUnavailable
+
+COMPUTE_UNITS: Final = 20_000
+"""Enough for a withdrawal."""
+DISTINGUISHING_UNITS: Final = 1_000
+"""Up to so many units more make two equal transfers over one blockhash two transactions."""
+
+POSITION: Final = 2
+"""Of the instruction that moves lamports, behind those of the compute budget."""
+
+BLOCKS_UNTIL_FINAL: Final = 32
+"""A moving chain is no news any more so many blocks after a transaction's last."""
+
+
+class TransferRefused(CroupierError):
+    """The chain refuses a transfer, or it has landed and failed. No lamport moved but a fee."""
+
+
+class PayerUncovered(TransferRefused):
+    """Whoever pays has too few lamports."""
+
+
+class HistoryForgotten(CroupierError):
+    """The node cannot say any more whether an old transaction has landed."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What is to be signed. `signed_after_slot`: a finalized slot that is older than any in which it can land."""
+
+    message: Message
+    last_valid_block_height: int
+    signed_after_slot: int
+
+
+@dataclass(frozen=True)
+class Flight:
+    """A signed transaction. `raw`: its bytes in base64 to send again and again; None where another sends them."""
+
+    signature: str
+    raw: str | None
+    last_valid_block_height: int
+    signed_after_slot: int
+
+
+class Fate(Enum):
+    """What has become of a transaction, for good."""
+
+    LANDED = auto()
+    FAILED = auto()
+    """It has landed and moved nothing but its fee."""
+    EXPIRED = auto()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A fate that the chain was asked about. `slot` where it landed, `text` why it failed."""
+
+    fate: Fate
+    slot: int | None = None
+    text: str = ""
+
+
+class Listener(Protocol):
+    """Hears of what goes on while a command waits."""
+
+    def say(self, line: str) -> None:
+        """Something that has happened."""
+
+    def show(self, line: str) -> None:
+        """How things stand at the moment."""
+
+
+def encode(transaction: Transaction) -> str:
+    """Base64 of the wire format."""
+    return base64.b64encode(bytes(transaction)).decode()
+
+
+def message_of(transfer: Instruction, payer: Pubkey, blockhash: Hash, *, units: int, micro_lamports: int) -> Message:
+    """The only form that a transfer has: [compute-unit limit, compute-unit price, transfer], in a legacy message."""
+    prefix = [set_compute_unit_limit(units), set_compute_unit_price(micro_lamports)]
+    return Message.new_with_blockhash([*prefix, transfer], payer, blockhash)
+
+
+async def draft(rpc: RpcClient, transfer: Instruction, payer: Pubkey, *, micro_lamports_per_unit: int) -> Draft:
+    """What `payer` and others are to sign, tried out on the node. Raises `TransferRefused`, `LedgerUnavailable`."""
+    finalized = await rpc.epoch_info("finalized")
+    blockhash = await rpc.latest_blockhash(READ_COMMITMENT)
+    message = message_of(
+        transfer,
+        payer,
+        Hash.from_string(blockhash.blockhash),
+        units=COMPUTE_UNITS + secrets.randbelow(DISTINGUISHING_UNITS),
+        micro_lamports=micro_lamports_per_unit,
+    )
+    failure = await trial(rpc, message)
+    if failure is not None:
+        if failure.fault is Fault.PAYER:
+            raise PayerUncovered(
+                f"{payer} cannot cover the transfer, its fee and its rent minimum on {rpc.name}: send it SOL"
+            )
+        if failure.fault in (Fault.BLOCKHASH, Fault.PROCESSED):
+            raise LedgerUnavailable(f"{rpc.name} does not accept the blockhash that it has given: {failure.text}")
+        raise TransferRefused(f"{rpc.name} refuses the transfer: {failure.text}; nothing was sent")
+    return Draft(message, blockhash.last_valid_block_height, finalized.absolute_slot)
+
+
+async def trial(rpc: RpcClient, message: Message) -> Failure | None:
+    """Why a transfer would fail now."""
+    try:
+        simulation = await rpc.simulate(encode(Transaction.new_unsigned(message)), READ_COMMITMENT)
+    except RequestRefused as refusal:
+        raise TransferRefused(f"{refusal}; nothing was sent") from None
+    return None if simulation.err is None else _failure(simulation.err)
+
+
+async def outcome(rpc: RpcClient, flight: Flight, commitment: ConfirmedAt, listener: Listener) -> Outcome:
+    """Sends a transaction until it has landed, as seen at `commitment`, or provably never can.
+
+    Raises `LedgerUnavailable` when that does not become known; then it is still under way.
+    """
+    polling = Polling(rpc.name, f"transaction {flight.signature}")
+    sent_at: float | None = None
+    seen_height = 0
+    seen_level: str | None = None
+    while True:
+        try:
+            # The order matters: the status must be at least as fresh as what is called final.
+            finalized = await rpc.epoch_info("finalized")
+            [status] = await rpc.signature_statuses([flight.signature])
+            found = status.value
+            if found is not None and found.confirmation_status in (commitment, "finalized"):
+                if found.err is not None:
+                    return Outcome(Fate.FAILED, found.slot, _failure(found.err).text)
+                return Outcome(Fate.LANDED, found.slot)
+            if is_expired(found, status.slot, flight.last_valid_block_height, finalized):
+                await _require_history(rpc, flight)
+                return Outcome(Fate.EXPIRED)
+            level = found.confirmation_status if found is not None else None
+            if level != seen_level:
+                seen_level = level
+                polling.restart()
+                if level == "confirmed":
+                    listener.say(f"confirmed, not yet {commitment}")
+            if seen_height < finalized.block_height <= flight.last_valid_block_height + BLOCKS_UNTIL_FINAL:
+                seen_height = finalized.block_height
+                polling.restart()
+            listener.show(
+                f"{level or 'sent'}; final block {finalized.block_height:,}, cannot land after"
+                f" {flight.last_valid_block_height:,}"
+            )
+            is_due = sent_at is None or time.monotonic() - sent_at >= RESEND_SECONDS
+            if found is None and flight.raw is not None and is_due:
+                sent_at = time.monotonic()
+                await rpc.send(flight.raw)
+        except LedgerUnavailable as error:
+            polling.trouble = error
+        except RequestRefused as refusal:
+            # One node's word does not cancel what may have reached others: the statuses will tell.
+            polling.trouble = LedgerUnavailable(str(refusal))
+        await polling.wait()
+
+
+async def _require_history(rpc: RpcClient, flight: Flight) -> None:
+    """A node that has forgotten the blocks in which a transaction may have landed proves nothing by not knowing it."""
+    kept_from = await rpc.first_available_block()
+    if kept_from > flight.signed_after_slot:
+        raise HistoryForgotten(
+            f"{rpc.name} has forgotten the blocks before slot {kept_from:,} and cannot tell what became of"
+            f" {flight.signature}, signed about slot {flight.signed_after_slot:,}: set CROUPIER_RPC_URL to a node that keeps"
+            " them, or look it up in an explorer"
+        )
+
+
+def _failure(error: TransactionError) -> Failure:
+    return Failure.of(error, [POSITION])

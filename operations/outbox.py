@@ -1,0 +1,108 @@
+"""Keeps signed transfers on disk from before they are sent until the chain has said what became of them, one per purpose.
+
+It must never replace or drop a record by itself: a record that is gone would let a transfer be signed, and paid, twice.
+"""
+
+import fcntl
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ledger.files import publish
+from settlement.errors import CroupierError
+
+MAX_RECORD_BYTES: Final = 16_384
+"""A record has about 1,000; a larger file is none."""
+
+Text = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class OutboxUnusable(CroupierError):
+    """The outbox cannot be read or written. Nothing was sent."""
+
+
+class TransferUnderWay(CroupierError):
+    """Another process is at a transfer of the same purpose."""
+
+
+class SignedTransfer(BaseModel):
+    """A transfer that is signed and may land. `what` says so to people; `cluster` is the genesis hash.
+
+    `raw`: the signed bytes in base64; None where they were handed out for another to sign and send.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    what: Text
+    lamports: Count
+    cluster: Text
+    signature: Text
+    raw: str | None
+    last_valid_block_height: Count
+    signed_after_slot: Count
+
+
+class Place:
+    """Where the one transfer of a purpose stands. Belongs to whoever has it from `reserved`."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def read(self) -> SignedTransfer | None:
+        """What an earlier run has left. Raises `OutboxUnusable`."""
+        try:
+            with self.file.open("rb") as opened:
+                content = opened.read(MAX_RECORD_BYTES + 1)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise OutboxUnusable(f"{self.file} cannot be read: {error.strerror}") from None
+        try:
+            return SignedTransfer.model_validate_json(content)
+        except ValidationError:
+            raise OutboxUnusable(
+                f"{self.file} does not hold the record of a transfer. It stands for one that may have been sent: look at"
+                " the balances on chain (`python starter.py balances`), wait two minutes, and remove the file if"
+                " nothing is under way"
+            ) from None
+
+    def keep(self, transfer: SignedTransfer) -> None:
+        """Returns once it is durable. Raises `OutboxUnusable`, with nothing kept: then nothing may be sent."""
+        try:
+            publish(self.file, transfer.model_dump_json(indent=1).encode())
+        except OSError as error:
+            raise OutboxUnusable(f"{self.file} cannot be written: {error.strerror}; nothing was sent") from None
+
+    def forget(self) -> None:
+        """What became of it is known. If a power cut undoes this, the next run finds that out once more."""
+        self.file.unlink()
+
+
+@contextmanager
+def reserved(folder: Path, purpose: str) -> Generator[Place]:
+    """The place for transfers of one purpose (a file's name), which nobody else has meanwhile.
+
+    Raises `TransferUnderWay`, `OutboxUnusable`.
+    """
+    lock = folder / f"{purpose}.lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise OutboxUnusable(f"{lock} cannot be made: {error.strerror}; nothing was sent") from None
+    try:
+        try:
+            # Held by the process, so that it is free again however that ends.
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise TransferUnderWay(
+                f"another command is at the same transfer ({purpose}) now: wait until it has ended, then look at the balances"
+            ) from None
+        yield Place(folder / f"{purpose}.json")
+    finally:
+        os.close(handle)

@@ -1,0 +1,176 @@
+"""A whole ceremony with two contributors for the smallest shape, and what becomes of its key: these tests take minutes, and run last."""
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import groth16py
+import pytest
+
+from ceremony import snarkjs
+from prover.groth16 import Groth16Prover
+from prover.importing import import_ceremony_key
+from prover.keys import check_keys, file_digest, key_files, load_proving_key, load_verifying_key
+from prover.making import make_development_keys
+from prover.panics import Panicked, panics_as_errors
+from prover.zkey import read_zkey
+from settlement.batches import Proof, Statement, statement_for
+from settlement.bets import Bet
+from settlement.circuits import KeyOrigin
+from settlement.errors import KeyRefused
+from settlement.poseidon import FIELD_MODULUS
+from settlement.shapes import SHAPES
+from tests.ceremony.background import ROOT, SHAPE
+from tests.e2e.machine import run
+
+SMALL, LARGER = SHAPES[:2]
+PLAYERS = ("1" * 32, "1" * 31 + "2")
+ZKEY = f"{SHAPE}.zkey"
+POINTS_OFFSET_FROM_END = 40_000
+"""In the last points of the key, far from what the file says of itself."""
+POINTS_OF_H = 9
+"""A section of a .zkey; every proof uses all of its points."""
+G1_BYTES = 64
+
+
+@pytest.fixture(scope="module")
+def keys(rehearsed: Path) -> Path:
+    return rehearsed / "keys"
+
+
+def a_statement() -> Statement:
+    bets = [
+        Bet(bet_id=f"bet-{at}", player=PLAYERS[at % 2], stake=1_000 + at, guess="heads", outcome=outcome)
+        for at, outcome in enumerate(("heads", "tails", "tails"))
+    ]
+    return statement_for(0, 1, bets, {PLAYERS[0]: 1, PLAYERS[1]: 2})
+
+
+@pytest.fixture(scope="module")
+async def proof(keys: Path) -> Proof:
+    prover = Groth16Prover(keys, [SMALL])
+    try:
+        await prover.load()
+        return await prover.prove(a_statement())
+    finally:
+        prover.close()
+
+
+def test_the_transcript_names_contributors_files_and_the_digest_to_pin(rehearsed: Path, keys: Path) -> None:
+    transcript = (rehearsed / "transcript.txt").read_text()
+    for phase, kind in (("Phase 1:", "Contribution"), ("Phase 2:", "contribution")):
+        said = transcript.partition(phase)[2]
+        for number, name in enumerate(("first contributor", "second contributor", "beacon"), start=1):
+            assert re.search(rf"^{kind} #{number}:? {name}", said, re.MULTILINE)
+    assert f"--sha256 {file_digest(rehearsed / ZKEY)}" in transcript
+    assert f"verifying key: {load_verifying_key(keys, SMALL).sha256}" in transcript
+
+
+def test_the_imported_key_says_where_it_is_from(rehearsed: Path, keys: Path) -> None:
+    key = check_keys(keys, SMALL)
+    assert (key.origin, key.zkey_sha256) == (KeyOrigin.CEREMONY, file_digest(rehearsed / ZKEY))
+
+
+async def test_snarkjs_accepts_a_proof_by_the_imported_key_and_no_other_public_input(
+    rehearsed: Path, proof: Proof, tmp_path: Path
+) -> None:
+    words = [str(int(proof.proof[at : at + 64], 16)) for at in range(0, 512, 64)]
+    ax, ay, bx_imaginary, bx_real, by_imaginary, by_real, cx, cy = words
+    as_json = {
+        "pi_a": [ax, ay, "1"],
+        "pi_b": [[bx_real, bx_imaginary], [by_real, by_imaginary], ["1", "0"]],
+        "pi_c": [cx, cy, "1"],
+        "protocol": "groth16",
+        "curve": "bn128",
+    }
+    proof_file, public_file = tmp_path / "proof.json", tmp_path / "public.json"
+    proof_file.write_text(json.dumps(as_json))
+    exported = tmp_path / "vkey.json"
+    command = [sys.executable, "starter.py", "circuit", "export", SHAPE, "--snarkjs", "--out", exported]
+    done = await run(command, {"CROUPIER_CIRCUIT_KEYS": str(rehearsed / "keys")})
+    assert "ceremony, zkey " in done.out, done.err
+    for verifying_key in (rehearsed / f"{SHAPE}.vkey.json", exported):
+        public_file.write_text(json.dumps([str(proof.public_input)]))
+        said = snarkjs.run("groth16", "verify", verifying_key, public_file, proof_file)
+        assert "OK!" in said
+    public_file.write_text(json.dumps([str((proof.public_input + 1) % FIELD_MODULUS)]))
+    with pytest.raises(snarkjs.StepFailed, match="Invalid proof"):
+        snarkjs.run("groth16", "verify", exported, public_file, proof_file)
+
+
+def test_a_file_that_is_not_the_pinned_one_is_refused_naming_both_digests(rehearsed: Path, tmp_path: Path) -> None:
+    tampered, pinned = tampered_copy(rehearsed / ZKEY, tmp_path), file_digest(rehearsed / ZKEY)
+    with pytest.raises(KeyRefused, match=f"has SHA-256 {file_digest(tampered)}, not {pinned} as pinned"):
+        import_ceremony_key(tmp_path / "keys", SMALL, tampered, pinned)
+
+
+@pytest.mark.parametrize("swapped", [False, True], ids=["one byte", "two points swapped"])
+def test_a_tampered_key_whose_own_digest_was_pinned_proves_nothing_and_is_refused(
+    rehearsed: Path, tmp_path: Path, swapped: bool
+) -> None:
+    tampered = tampered_copy(rehearsed / ZKEY, tmp_path, swapped=swapped)
+    said = "a proof of a true statement does not verify" if swapped else "invalid data"
+    with pytest.raises(KeyRefused, match=f"is no usable key for shape 16x8: .*{said}"):
+        import_ceremony_key(tmp_path / "keys", SMALL, tampered, file_digest(tampered))
+    assert [path.name for path in (tmp_path / "keys").iterdir()] == [".lock"]
+
+
+def tampered_copy(file: Path, folder: Path, *, swapped: bool = False) -> Path:
+    """With one bit of a point changed, or with two neighbours swapped, which stay points of the curve."""
+    content = bytearray(file.read_bytes())
+    at = len(content) - POINTS_OFFSET_FROM_END
+    if swapped:
+        points = bytes(read_zkey(bytes(content)).sections[POINTS_OF_H][: 2 * G1_BYTES])
+        at = content.index(points)
+        content[at : at + 2 * G1_BYTES] = points[G1_BYTES:] + points[:G1_BYTES]
+    else:
+        content[at] ^= 1
+    tampered = folder / "tampered.zkey"
+    tampered.write_bytes(content)
+    return tampered
+
+
+def test_a_key_for_another_shape_or_without_contributions_is_refused(rehearsed: Path, tmp_path: Path) -> None:
+    file, start = rehearsed / ZKEY, rehearsed / f"{SHAPE}-0.zkey"
+    with pytest.raises(KeyRefused, match=r"is for another circuit: .* wires.*\(shape 64x16\)"):
+        import_ceremony_key(tmp_path, LARGER, file, file_digest(file))
+    with pytest.raises(KeyRefused, match="nobody has contributed"):
+        import_ceremony_key(tmp_path, SMALL, start, file_digest(start))
+
+
+def test_a_key_that_is_there_is_replaced_only_if_told_and_the_same_file_mends_it(
+    rehearsed: Path, tmp_path: Path
+) -> None:
+    file, digest = rehearsed / ZKEY, file_digest(rehearsed / ZKEY)
+    development = ROOT / "var" / "circuits"
+    make_development_keys(development, [SMALL])
+    for path in key_files(development, SMALL).model_dump().values():
+        shutil.copy(path, tmp_path)
+    with pytest.raises(KeyRefused, match=r"has a key already.*--replace"):
+        import_ceremony_key(tmp_path, SMALL, file, digest)
+    assert check_keys(tmp_path, SMALL).origin is KeyOrigin.DEVELOPMENT
+    key = import_ceremony_key(tmp_path, SMALL, file, digest, replace=True)
+    assert key == check_keys(tmp_path, SMALL)
+    assert not any(path.exists() for path in key_files(tmp_path, SMALL).model_dump().values())
+    key_files(tmp_path, SMALL, KeyOrigin.CEREMONY).proving_key.write_bytes(b"half a key")
+    assert import_ceremony_key(tmp_path, SMALL, file, digest) == key
+    other = tampered_copy(file, tmp_path)
+    with pytest.raises(KeyRefused, match="has a key already"):
+        import_ceremony_key(tmp_path, SMALL, other, file_digest(other))
+
+
+def test_a_panic_over_a_witness_of_the_wrong_length_is_an_ordinary_error(keys: Path, tmp_path: Path) -> None:
+    witness = tmp_path / "short.wtns"
+    field = (32).to_bytes(4, "little") + FIELD_MODULUS.to_bytes(32, "little") + (1).to_bytes(4, "little")
+    sections = ((1, field), (2, (1).to_bytes(32, "little")))
+    witness.write_bytes(
+        b"wtns"
+        + (2).to_bytes(4, "little") * 2
+        + b"".join(
+            kind.to_bytes(4, "little") + len(content).to_bytes(8, "little") + content for kind, content in sections
+        )
+    )
+    with pytest.raises(Panicked, match="index out of bounds"), panics_as_errors():
+        groth16py.prove_wtns(load_proving_key(keys, SMALL), str(witness))

@@ -1,0 +1,100 @@
+"""A signed transfer is on disk before it is sent, stays until its end is known, and is nobody else's meanwhile."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from operations.outbox import OutboxUnusable, SignedTransfer, TransferUnderWay, reserved
+
+SIGNED = SignedTransfer(
+    what="deposit",
+    lamports=5,
+    cluster="genesis",
+    signature="signature",
+    raw="AQID",
+    last_valid_block_height=1_000,
+    signed_after_slot=900,
+)
+
+
+def test_what_is_kept_is_found_by_the_next_run_until_it_is_forgotten(tmp_path: Path) -> None:
+    with reserved(tmp_path / "transfers", "0-a-deposit") as place:
+        assert place.read() is None
+        place.keep(SIGNED)
+    with reserved(tmp_path / "transfers", "0-a-deposit") as place:
+        assert place.read() == SIGNED
+        place.forget()
+    with reserved(tmp_path / "transfers", "0-a-deposit") as place:
+        assert place.read() is None
+
+
+def test_a_record_is_for_its_owner_alone(tmp_path: Path) -> None:
+    with reserved(tmp_path, "purpose") as place:
+        place.keep(SIGNED)
+        assert stat.S_IMODE(place.file.stat().st_mode) == 0o600
+
+
+def test_a_record_is_durable_before_keep_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    sync = os.fsync
+
+    def noted(handle: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{handle}"))
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    with reserved(tmp_path, "purpose") as place:
+        place.keep(SIGNED)
+    content, folder = synced
+    assert Path(content).name.startswith(".purpose.json."), "the bytes first"
+    assert folder == str(tmp_path), "then the name"
+
+
+def test_a_record_is_never_replaced(tmp_path: Path) -> None:
+    with reserved(tmp_path, "purpose") as place:
+        place.keep(SIGNED)
+        with pytest.raises(OutboxUnusable, match="nothing was sent"):
+            place.keep(SIGNED.model_copy(update={"signature": "another"}))
+        assert place.read() == SIGNED
+
+
+@pytest.mark.parametrize("fails", ["fsync", "link"])
+def test_a_full_disk_leaves_nothing_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with reserved(tmp_path, "purpose") as place:
+        monkeypatch.setattr(os, fails, full)
+        with pytest.raises(OutboxUnusable, match=r"purpose\.json cannot be written: No space left on device; nothing"):
+            place.keep(SIGNED)
+    assert [file.name for file in tmp_path.iterdir()] == ["purpose.lock"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"\xff\x00", SIGNED.model_dump_json().encode()[:-9], b" " * 100_000, b'{"lamports": true}']
+)
+def test_a_corrupt_record_is_named_with_the_remedy_and_left(tmp_path: Path, content: bytes) -> None:
+    with reserved(tmp_path, "purpose") as place:
+        place.file.write_bytes(content)
+        with pytest.raises(OutboxUnusable, match=r"purpose\.json does not hold.*look at the balances.*remove the file"):
+            place.read()
+        assert place.file.read_bytes() == content
+
+
+def test_two_at_once_for_one_purpose_are_told_apart(tmp_path: Path) -> None:
+    with reserved(tmp_path, "0-a-deposit"):
+        with pytest.raises(TransferUnderWay, match=r"\(0-a-deposit\) now: wait"), reserved(tmp_path, "0-a-deposit"):
+            pass
+        with reserved(tmp_path, "0-b-deposit"), reserved(tmp_path, "0-a-withdrawal"):
+            pass
+    with reserved(tmp_path, "0-a-deposit"):
+        pass
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutboxUnusable, match="cannot be made"), reserved(tmp_path / "file", "purpose"):
+        pass

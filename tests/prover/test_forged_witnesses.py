@@ -1,0 +1,227 @@
+"""No forged witness passes: for every shape and attack the best one breaks what it attacks, and no proof of it verifies.
+
+That an attack breaks nothing else shows that it is the best there is: were the constraints that it attacks gone, it would pass.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import groth16py
+import pytest
+
+from settlement import commitment
+from settlement.commitment import VAULT_INDEX_BITS, Slot
+from settlement.shapes import SHAPES, Shape
+from tests.prover.anatomy import Inputs, changed
+from tests.prover.attacks import AMOUNT, ATTACKS, EMPTY, HONEST_EXTREMES, LAST, SMALL
+from tests.prover.circuits import Circuit, Keys
+from tests.prover.forging import Forged, Forger, true
+from tests.prover.r1cs import write_r1cs
+from tests.prover.solving import Solution
+
+CircuitOf = Callable[[Shape], Circuit]
+SMALLEST: Final = SHAPES[0]
+
+ONE_OF_EACH_KIND: Final = (
+    "a delta off by 1, of a bet",
+    "a lost bet as if won",
+    "1000 moved within a pair, of a bet",
+    "an amount moved at the root, of a bet, from even slots",
+    "a guess of 2",
+    "an outcome of -1",
+    "a stake of -5, made up for in bit 31",
+    "a stake of 2^63 more, made up for in bit 62",
+    "a bet handed to a distant pair, made up for in the lowest bit",
+    "a bet handed to an empty slot, made up for in the highest bit",
+    "a net of 2^63, made up for in bit 32",
+    "a net with a unit of the other's as 2^80, made up for in bit 63",
+    "a net one higher",
+)
+"""One attack on each kind of constraint, and on a bit both with and without a wire of its own."""
+
+PROVEN_ATTACKS: Final[Mapping[str, tuple[str, ...]]] = {
+    "16x8": tuple({name.partition(",")[0]: name for name in reversed(list(ATTACKS))}.values()),
+    "64x16": ONE_OF_EACH_KIND[::2],
+    "64x32": ONE_OF_EACH_KIND[1::4],
+    "256x32": ONE_OF_EACH_KIND[::6],
+}
+"""A proof costs 0.15 to 0.8 s and tells no more than the constraints do: so each attack is proven in one of the ways to make it,
+and a few on each larger shape."""
+
+
+def solved(forger: Forger, forged: Forged) -> Solution:
+    return forger.solve(forged.inputs, forged.forgery)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+def test_a_forged_witness_breaks_what_it_attacks_and_nothing_else(
+    circuit_of: CircuitOf, shape: Shape, name: str
+) -> None:
+    circuit = circuit_of(shape)
+    forger, forged = circuit.forger, circuit.forged(name)
+    assert not forged.inputs.tells_the_truth(), "an attack must gain something"
+    broken = set(forger.broken(solved(forger, forged)))
+    assert broken
+    assert broken == forged.breaks if forged.exactly else broken <= forged.breaks
+
+
+@pytest.mark.parametrize(
+    ("shape", "name"),
+    [(shape, name) for shape in SHAPES for name in PROVEN_ATTACKS[shape.name]],
+    ids=lambda value: value.name if isinstance(value, Shape) else value,
+)
+def test_no_proof_of_a_forged_witness_verifies(circuit_of: CircuitOf, shape: Shape, name: str) -> None:
+    circuit = circuit_of(shape)
+    witness = solved(circuit.forger, circuit.forged(name)).witness
+    proof = circuit.keys.prove(witness)
+    assert not circuit.keys.verifies(proof, public_input_in(circuit.forger, witness))
+    assert not circuit.keys.verifies(proof, public_input_in(circuit.forger, circuit.forger.honest.witness))
+
+
+def public_input_in(forger: Forger, witness: list[int]) -> int:
+    (output,) = forger.circuit.outputs
+    return witness[output]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+def test_the_honest_batch_that_attacks_start_from_holds_and_is_proven(circuit_of: CircuitOf, shape: Shape) -> None:
+    circuit = circuit_of(shape)
+    witness = circuit.forger.honest.witness
+    assert circuit.forger.inputs.tells_the_truth()
+    assert circuit.r1cs.broken(witness) == []
+    proof = circuit.keys.prove(witness)
+    assert circuit.keys.verifies(proof, public_input_in(circuit.forger, witness))
+
+
+@pytest.mark.parametrize("name", HONEST_EXTREMES)
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+def test_honest_extremes_hold(circuit_of: CircuitOf, shape: Shape, name: str) -> None:
+    forger = circuit_of(shape).forger
+    inputs = true(HONEST_EXTREMES[name](forger.inputs))
+    assert inputs.tells_the_truth()
+    assert forger.broken(forger.solve(inputs)) == []
+
+
+@pytest.mark.parametrize("name", HONEST_EXTREMES)
+def test_honest_extremes_are_proven(circuit_of: CircuitOf, name: str) -> None:
+    circuit = circuit_of(SMALLEST)
+    witness = circuit.forger.solve(true(HONEST_EXTREMES[name](circuit.forger.inputs))).witness
+    assert circuit.keys.verifies(circuit.keys.prove(witness), public_input_in(circuit.forger, witness))
+
+
+def test_an_attack_would_pass_if_what_it_breaks_were_gone(circuit_of: CircuitOf, tmp_path: Path) -> None:
+    circuit = circuit_of(SMALLEST)
+    forger = circuit.forger
+    solutions = {name: solved(forger, circuit.forged(name)) for name in ONE_OF_EACH_KIND}
+    weakened = forger.circuit.without({number for solution in solutions.values() for number in forger.broken(solution)})
+    write_r1cs(weakened, tmp_path / "weakened.r1cs")
+    keys = Keys(*groth16py.setup(str(tmp_path / "weakened.r1cs")), tmp_path)
+    for name, solution in solutions.items():
+        proof = keys.prove(solution.witness)
+        assert keys.verifies(proof, public_input_in(forger, solution.witness)), name
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+def test_every_kind_of_constraint_on_a_bet_and_on_a_net_is_attacked(circuit_of: CircuitOf, shape: Shape) -> None:
+    circuit = circuit_of(shape)
+    forger = circuit.forger
+    attacked = {number for name in ATTACKS for number in circuit.forged(name).breaks}
+    bet = forger.anatomy.bets[SMALL]
+    bits = (bet.stake_bits, bet.slot_bits, forger.anatomy.net_bits[0])
+    assert attacked >= {bet.guess, bet.outcome, bet.both, bet.delta, bet.odd, *(group.constraint for group in bits)}
+    assert all(attacked & {forger.plan.booleans[wire] for wire in group.wires.values()} for group in bits)
+    assert all(attacked & set(bet.halvings[level]) for level in (0, -1))
+    assert attacked >= forger.anatomy.bets[LAST].moves
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+def test_a_witness_changed_in_parts_is_the_one_made_as_a_whole(circuit_of: CircuitOf, shape: Shape) -> None:
+    """What makes the attacks fast, held to the slow way; on an attack that breaks many constraints."""
+    circuit = circuit_of(shape)
+    forger, forged = circuit.forger, circuit.forged("all nets doubled")
+    solution = solved(forger, forged)
+    assert solution.witness == forger.plan.solve(forged.inputs.flat, forged.forgery).witness
+    assert forger.broken(solution) == forger.circuit.broken(solution.witness)
+
+
+# What the circuit leaves to the program: it only binds it into the public input, which the program makes itself.
+
+
+def _vault_beyond_its_bits(inputs: Inputs) -> Inputs:
+    return replace(inputs, vaults=changed(inputs.vaults, 0, inputs.vaults[0] + (1 << VAULT_INDEX_BITS)))
+
+
+def _same_vault_twice(inputs: Inputs) -> Inputs:
+    mask = (1 << VAULT_INDEX_BITS) - 1
+    rest = inputs.vaults[0] & ~(mask << VAULT_INDEX_BITS)
+    return replace(inputs, vaults=changed(inputs.vaults, 0, rest | (rest & mask) << VAULT_INDEX_BITS))
+
+
+def _two_bets_reordered(inputs: Inputs) -> Inputs:
+    order = [1, 0, *range(2, len(inputs.stakes))]
+    lists = {name: getattr(inputs, name) for name in ("stakes", "guesses", "outcomes", "slots")}
+    return replace(inputs, **{name: tuple(values[i] for i in order) for name, values in lists.items()})
+
+
+UNCONSTRAINED: Final[Mapping[str, Callable[[Inputs], Inputs]]] = {
+    "the next batch's number": lambda inputs: replace(inputs, identity=inputs.identity + 1),
+    "another lane": lambda inputs: replace(inputs, identity=inputs.identity ^ 1 << 64),
+    "another count of bets": lambda inputs: replace(inputs, identity=inputs.identity + (1 << 80)),
+    "another ids digest": lambda inputs: replace(inputs, ids_digest=inputs.ids_digest + 1),
+    "another vault": lambda inputs: replace(inputs, vaults=changed(inputs.vaults, 0, inputs.vaults[0] - 1)),
+    "a vault index 2^32 higher": _vault_beyond_its_bits,
+    "the same vault twice": _same_vault_twice,
+    "two bets reordered": _two_bets_reordered,
+    "a guess in an empty place": lambda inputs: inputs.with_bet(EMPTY, guess=1),
+    "an outcome in an empty place": lambda inputs: inputs.with_bet(LAST, outcome=1),
+    "a slot in an empty place": lambda inputs: inputs.with_bet(EMPTY, slot=3),
+    "a bet in an empty place": lambda inputs: true(inputs.with_bet(EMPTY, stake=AMOUNT, slot=3)),
+    "guess and outcome both swapped": lambda inputs: inputs.with_bet(SMALL, guess=1, outcome=0),
+}
+
+
+@pytest.mark.parametrize("name", UNCONSTRAINED)
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+def test_what_is_left_to_the_program_holds_but_only_under_another_public_input(
+    circuit_of: CircuitOf, shape: Shape, name: str
+) -> None:
+    forger = circuit_of(shape).forger
+    honest = public_input_in(forger, forger.honest.witness)
+    inputs = UNCONSTRAINED[name](forger.inputs)
+    plain = forger.solve(inputs)
+    assert forger.broken(plain) == []
+    assert public_input_in(forger, plain.witness) != honest
+    forced = forger.forced(inputs, honest)
+    solution = solved(forger, forced)
+    assert public_input_in(forger, solution.witness) == honest
+    assert set(forger.broken(solution)) == forced.breaks
+
+
+@pytest.mark.parametrize("name", ["the next batch's number", "the same vault twice", "a bet in an empty place"])
+def test_what_is_left_to_the_program_is_not_proven_under_the_honest_public_input(
+    circuit_of: CircuitOf, name: str
+) -> None:
+    circuit = circuit_of(SMALLEST)
+    forger = circuit.forger
+    honest = public_input_in(forger, forger.honest.witness)
+    inputs = UNCONSTRAINED[name](forger.inputs)
+    plain = forger.solve(inputs).witness
+    proof = circuit.keys.prove(plain)
+    assert circuit.keys.verifies(proof, public_input_in(forger, plain))
+    assert not circuit.keys.verifies(proof, honest)
+    assert not circuit.keys.verifies(circuit.keys.prove(solved(forger, forger.forced(inputs, honest)).witness), honest)
+
+
+def test_a_house_delta_beyond_64_bits_holds_but_has_no_public_input_in_the_domain(circuit_of: CircuitOf) -> None:
+    forger = circuit_of(SMALLEST).forger
+    largest = 2**63 - 1
+    inputs = forger.inputs.with_bet(0, stake=largest, guess=1, outcome=1, slot=0)
+    inputs = inputs.with_bet(1, stake=largest, guess=1, outcome=1, slot=1)
+    slots = tuple(slot if bet < 2 else 2 for bet, slot in enumerate(inputs.slots))
+    inputs = true(replace(inputs, slots=slots))
+    assert forger.broken(forger.solve(inputs)) == []
+    with pytest.raises(ValueError, match="64 signed bits"):
+        commitment.public_input(inputs.identity, 0, [Slot(vault_index=1, net=net) for net in inputs.nets], SMALLEST)

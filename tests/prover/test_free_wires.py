@@ -1,0 +1,54 @@
+"""No wire of the circuit is free: at random valid witnesses the Jacobian of the constraints has full column rank over all wires but
+the inputs."""
+
+from collections.abc import Callable
+
+import pytest
+
+from settlement.batches import Statement
+from settlement.shapes import SHAPES, Shape
+from tests.prover.circuits import Circuit, inputs_of
+from tests.prover.jacobian import jacobian, rank, unknown_wires
+from tests.prover.r1cs import Constraint, R1cs
+
+CircuitOf = Callable[[Shape], Circuit]
+StatementOf = Callable[..., Statement]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+def test_no_wire_but_the_inputs_can_move(circuit_of: CircuitOf, statement_of: StatementOf, shape: Shape) -> None:
+    circuit = circuit_of(shape)
+    for bets, players in ((shape.bets - 1, shape.players - 1), (shape.bets, shape.players))[: 1 + (shape.bets <= 64)]:
+        inputs = inputs_of(statement_of(bets, players))
+        witness = circuit.forger.solve(inputs).witness
+        assert circuit.r1cs.broken(witness) == []
+        assert rank(jacobian(circuit.r1cs, witness)) == unknown_wires(circuit.r1cs)
+
+
+def test_a_wire_is_found_free_once_the_constraints_that_hold_it_are_gone(circuit_of: CircuitOf) -> None:
+    """The nets are given, so that of one player's bets a single one that is not held is held by the others."""
+    forger = circuit_of(SHAPES[0]).forger
+    slots = forger.inputs.slots
+    one, other = next((one, other) for one in range(8) for other in range(one) if slots[one] == slots[other])
+    bets = [forger.anatomy.bets[bet] for bet in (one, other)]
+    bit = {forger.plan.booleans[bets[0].stake_bits.wires[5]], bets[0].stake_bits.constraint}
+    freeing: list[set[int] | frozenset[int]] = [
+        {bet.both for bet in bets},
+        {bet.delta for bet in bets},
+        {bet.odd for bet in bets},
+        {bet.halvings[0][0] for bet in bets},
+        bit,
+        forger.forced(forger.inputs, 0).breaks,
+    ]
+    for gone in freeing:
+        weakened = forger.circuit.without(gone)
+        assert rank(jacobian(weakened, forger.honest.witness)) == unknown_wires(weakened) - 1
+
+
+def test_the_rank_counts_what_is_independent_and_no_more() -> None:
+    assert rank([{0: 1, 1: 2}, {0: 2, 1: 4}, {1: 5, 2: 1}]) == 2
+    assert rank([{0: 1, 1: 1}, {1: 1, 2: 1}, {0: 1, 2: -1}, {}]) == 2
+    assert rank([{0: 3, 1: 1}, {0: 1, 1: 3}]) == 2
+    # Wires: one, output, input, and one that nothing holds; output = input².
+    square = R1cs([Constraint({2: 1}, {2: 1}, {1: 1})], 4, range(1, 2), range(2, 3))
+    assert (rank(jacobian(square, [1, 9, 3, 5])), unknown_wires(square)) == (1, 2)
