@@ -32,5 +32,8 @@ def publish(path: Path, content: bytes) -> None:
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
+    except OSError:
+        path.unlink()
+        raise
     finally:
         os.close(folder)

@@ -3,7 +3,7 @@
 It must never send bytes that are not in the outbox, or sign while the fate of earlier ones is open.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -39,7 +39,7 @@ from ledger.transfers import (
 )
 from operations.outbox import Count, Place, SignedTransfer, reserved
 from settings import VAR, Settings
-from settlement.batches import Vault
+from settlement.batches import House, Vault
 from settlement.bets import PlayerKey, check_player, lane_of
 from settlement.errors import CroupierError, LedgerUnavailable
 
@@ -135,6 +135,18 @@ class Chain:
         listener.say(f"{self.settings.commitment.value} in slot {end.slot}: {flight.signature}")
 
 
+@dataclass(frozen=True)
+class Withdrawal:
+    """One that has been checked and is to be signed. `what` says so to people."""
+
+    chain: Chain
+    place: Place
+    what: str
+    lane: int
+    instruction: Instruction
+    authority: Keypair
+
+
 @asynccontextmanager
 async def _chain(settings: Settings) -> AsyncGenerator[Chain]:
     async with RpcClient(str(settings.rpc_url)) as rpc, composition.open_reader(settings) as reader:
@@ -157,7 +169,7 @@ async def deposit(settings: Settings, player: str, lamports: int, payer_file: Pa
             params = TransferParams(from_pubkey=payer.pubkey(), to_pubkey=vault, lamports=lamports)
             listener.say(f"{what}: from {payer.pubkey()}, who pays the fee too, into vault {vault} (lane {lane})")
             await _send_once(chain, place, what, lamports, transfer(params), [payer], listener)
-        listener.say(f"the vault holds {(await chain.vault(lane, player)).available:,} lamports above rent")
+        await _tell_balance("vault", chain.vault(lane, player), listener)
 
 
 async def withdraw(
@@ -165,29 +177,29 @@ async def withdraw(
 ) -> None:
     """Moves lamports from a vault to its owner, with both keys on this machine."""
     owner = _owner(owner_file, player)
-    async with _withdrawing(settings, player, lamports, listener, despite_unsettled=despite_unsettled) as prepared:
-        chain, place, what, instruction, authority, lane = prepared
+    async with _withdrawing(settings, player, lamports, listener, despite_unsettled=despite_unsettled) as checked:
         # An authority that owns a vault signs once.
-        signers = list({key.pubkey(): key for key in (authority, owner)}.values())
-        await _send_once(chain, place, what, lamports, instruction, signers, listener)
-        listener.say(f"the vault holds {(await chain.vault(lane, player)).available:,} lamports above rent")
+        signers = list({key.pubkey(): key for key in (checked.authority, owner)}.values())
+        chain, instruction = checked.chain, checked.instruction
+        await _send_once(chain, checked.place, checked.what, lamports, instruction, signers, listener)
+        await _tell_balance("vault", chain.vault(checked.lane, player), listener)
 
 
 async def hand_out(
     settings: Settings, player: str, lamports: int, file: Path, listener: Listener, *, despite_unsettled: bool
 ) -> None:
     """Signs a withdrawal with the authority's key alone, into a file for the owner to co-sign and send; waits for that."""
-    async with _withdrawing(settings, player, lamports, listener, despite_unsettled=despite_unsettled) as prepared:
-        chain, place, what, instruction, authority, lane = prepared
+    async with _withdrawing(settings, player, lamports, listener, despite_unsettled=despite_unsettled) as checked:
+        chain, place, authority = checked.chain, checked.place, checked.authority
         cluster = await chain.rpc.genesis_hash()
-        made = await chain.draft(instruction, authority.pubkey())
+        made = await chain.draft(checked.instruction, authority.pubkey())
         signature, raw = half_sign(made.message, authority)
         # Kept first: as long as this one may land, no other is signed for this player.
-        signed = _record(cluster, what, lamports, made, signature, None)
+        signed = _record(cluster, checked.what, lamports, made, signature, None)
         place.keep(signed)
         offer = Offer(
             player=player,
-            lane=lane,
+            lane=checked.lane,
             transaction=raw,
             last_valid_block_height=made.last_valid_block_height,
             signed_after_slot=made.signed_after_slot,
@@ -258,16 +270,13 @@ async def withdraw_bankroll(
             listener.say(f"{what} to {authority.pubkey()}, which leaves it {house.available - lamports:,}")
             instruction = instructions.withdraw_bankroll(chain.program, authority.pubkey(), lane, lamports)
             await _send_once(chain, place, what, lamports, instruction, [authority], listener)
-        listener.say(f"the house holds {(await chain.reader.house(lane)).available:,} lamports above rent")
-
-
-_Prepared = tuple[Chain, Place, str, Instruction, Keypair, int]
+        await _tell_balance("house", chain.reader.house(lane), listener)
 
 
 @asynccontextmanager
 async def _withdrawing(
     settings: Settings, player: str, lamports: int, listener: Listener, *, despite_unsettled: bool
-) -> AsyncGenerator[_Prepared]:
+) -> AsyncGenerator[Withdrawal]:
     """The operator's side of a withdrawal: everything is checked, nothing signed."""
     check_player(player)
     lane, owner = lane_of(player, settings.lanes), Pubkey.from_string(player)
@@ -287,7 +296,7 @@ async def _withdrawing(
                 f"{what} from lane {lane}, which leaves {vault.available - lamports:,}; the authority pays the fee"
             )
             instruction = instructions.withdraw(chain.program, authority.pubkey(), lane, owner, lamports)
-            yield chain, place, what, instruction, authority, lane
+            yield Withdrawal(chain, place, what, lane, instruction, authority)
 
 
 async def _settle_earlier(chain: Chain, place: Place, lamports: int, listener: Listener) -> None:
@@ -362,6 +371,14 @@ def _record(cluster: str, what: str, lamports: int, made: Draft, signature: str,
         last_valid_block_height=made.last_valid_block_height,
         signed_after_slot=made.signed_after_slot,
     )
+
+
+async def _tell_balance(holder: str, reading: Awaitable[Vault | House], listener: Listener) -> None:
+    """After the transfer: a node that fails now must not make it look as if that had failed."""
+    try:
+        listener.say(f"the {holder} holds {(await reading).available:,} lamports above rent")
+    except CroupierError as error:
+        listener.say(f"what the {holder} holds now cannot be read: {error}")
 
 
 async def _check_payer(chain: Chain, payer: Pubkey, lamports: int) -> None:

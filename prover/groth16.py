@@ -47,7 +47,9 @@ class Groth16Prover:
     second (64x16), during which the event loop stands: call `load` before serving.
     """
 
-    def __init__(self, keys_dir: Path, shapes: Sequence[Shape] = DEFAULT_SHAPES, threads: int = os.cpu_count() or 1) -> None:
+    def __init__(
+        self, keys_dir: Path, shapes: Sequence[Shape] = DEFAULT_SHAPES, threads: int = os.cpu_count() or 1
+    ) -> None:
         self._keys_dir = keys_dir
         self._shapes = tuple(shapes)
         self._keys: dict[Shape, _Keys] = {}

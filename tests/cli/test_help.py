@@ -19,6 +19,7 @@ WAY = (
     "withdraw",
     "verify",
     "reconcile",
+    "circuit",
     "retry",
     "pause",
     "resume",

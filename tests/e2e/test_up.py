@@ -95,6 +95,8 @@ async def test_up_finds_free_ports_serves_other_terminals_and_stops_cleanly(var:
         ports = {int(port) for port in re.findall(r"127\.0\.0\.1:(\d+)", up.log.read_text())}
         assert len(ports) == 3, "Web UI, Temporal and RPC are printed"
         assert ports.isdisjoint(USUAL_PORTS)
+        assert "16x8 development: unsafe for funds" in up.log.read_text()
+        assert "development: unsafe for funds" in (var / "log" / "worker.log").read_text()
 
         seen = await status(var, "--json")
         assert (seen.status, seen.err) == (0, "")

@@ -183,6 +183,25 @@ async def test_a_node_that_dies_after_the_sending_leaves_the_record(bank: Bank) 
     assert bank.records == []
 
 
+async def test_a_node_that_dies_after_it_has_landed_does_not_make_it_look_failed(bank: Bank) -> None:
+    """Whoever sees it fail runs it again, and pays twice."""
+    player = await bank.player()
+    forget = Place.forget
+    with pytest.MonkeyPatch.context() as dying:
+
+        async def dead(*_: object) -> None:
+            raise LedgerUnavailable("the node is dead")
+
+        def forgotten(place: Place) -> None:
+            forget(place)
+            dying.setattr(RpcClient, "accounts", dead)
+
+        dying.setattr(Place, "forget", forgotten)
+        heard = await deposit(bank, player)
+    assert heard.said[-1] == "what the vault holds now cannot be read: the node is dead"
+    assert bank.records == []
+
+
 async def test_of_two_at_once_the_second_is_told(bank: Bank) -> None:
     player = await bank.player()
     [before] = await bank.holds(bank.vault(player))

@@ -1,6 +1,7 @@
 """A signed transfer is on disk before it is sent, stays until its end is known, and is nobody else's meanwhile."""
 
 import errno
+import itertools
 import os
 import stat
 from pathlib import Path
@@ -61,13 +62,20 @@ def test_a_record_is_never_replaced(tmp_path: Path) -> None:
         assert place.read() == SIGNED
 
 
-@pytest.mark.parametrize("fails", ["fsync", "link"])
-def test_a_full_disk_leaves_nothing_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+@pytest.mark.parametrize(("call", "fails_at"), [("fsync", 1), ("link", 1), ("fsync", 2)])
+def test_a_full_disk_leaves_nothing_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, fails_at: int
+) -> None:
+    calls = itertools.count(1)
+    works = getattr(os, call)
+
+    def full(*arguments: object) -> None:
+        if next(calls) == fails_at:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        works(*arguments)
 
     with reserved(tmp_path, "purpose") as place:
-        monkeypatch.setattr(os, fails, full)
+        monkeypatch.setattr(os, call, full)
         with pytest.raises(OutboxUnusable, match=r"purpose\.json cannot be written: No space left on device; nothing"):
             place.keep(SIGNED)
     assert [file.name for file in tmp_path.iterdir()] == ["purpose.lock"]

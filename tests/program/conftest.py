@@ -3,6 +3,7 @@
 import pytest
 from solders.litesvm import LiteSVM
 
+from settlement.shapes import SHAPES
 from tests.program.chain import AnyProver, Chain, deploy, open_for_business, program_code
 
 
@@ -27,5 +28,5 @@ def chain(deployed: Chain) -> Chain:
 @pytest.fixture
 def full_chain(deployed: Chain) -> Chain:
     """As `chain`, with a vault for each player of the largest shape."""
-    open_for_business(deployed, vaults=16)
+    open_for_business(deployed, vaults=SHAPES[-1].players)
     return deployed

@@ -9,8 +9,10 @@ import pytest
 from solders.pubkey import Pubkey
 
 from ledger import layout
+from ledger.failures import Failure
 from ledger.program_errors import ProgramError, decode_error
 from ledger.proof_encoding import compress_proof
+from ledger.rpc import TransactionError
 from program.build import FOLDER
 from settlement.verifying_keys import BASE_FIELD_MODULUS, encode_verifying_key
 
@@ -38,7 +40,24 @@ def test_an_uncovered_vault_is_decoded_with_its_position() -> None:
     assert decode_error(1) is None
 
 
-@pytest.mark.parametrize("kind", [layout.Config, layout.Circuit, layout.House, layout.Vault, layout.BatchRecord])
+@pytest.mark.parametrize("error", ProgramError, ids=lambda error: error.name)
+def test_a_refusal_is_read_by_its_number_and_by_its_instruction(error: ProgramError) -> None:
+    for position in (0, 63) if error is ProgramError.VAULT_UNCOVERED else (None,):
+        failed: TransactionError = {"InstructionError": [2, {"Custom": error + (position or 0)}]}
+        failure = Failure.of(failed, [2])
+        assert (failure.program_error, failure.position) == (error, position)
+        assert error.meaning in failure.text
+        assert Failure.of(failed, [0]).program_error is None
+
+
+@pytest.mark.parametrize("code", [0, 1, 0x1F, 0x24, 0x37, 0x3F, 0x140, 2**32 - 1])
+def test_a_number_that_is_no_code_is_taken_for_none(code: int) -> None:
+    assert Failure.of({"InstructionError": [2, {"Custom": code}]}, [2]).program_error is None
+
+
+@pytest.mark.parametrize(
+    "kind", [layout.Config, layout.Circuit, layout.House, layout.Vault, layout.BatchRecord, layout.Table]
+)
 @pytest.mark.parametrize("data", [b"", b"\x00" * 34, b"\x04" * 41, b"\x05" * 40, b"\x01" * 33])
 def test_foreign_bytes_are_not_decoded(kind: type[layout.Config], data: bytes) -> None:
     with pytest.raises(layout.MalformedAccount):
@@ -53,8 +72,9 @@ def test_addresses_of_lanes_numbers_and_owners_differ() -> None:
         *(layout.circuit_address(program, circuit) for circuit in (0, 1, 256)),
         *(layout.batch_address(program, lane, number) for lane in (0, 1) for number in (0, 1, 2**64 - 1)),
         *(layout.vault_address(program, lane, owner) for lane in (0, 1)),
+        *(layout.table_address(program, lane, number) for lane in (0, 1) for number in (0, 1, 256)),
     }
-    assert len(addresses) == 1 + 3 + 3 + 6 + 2
+    assert len(addresses) == 1 + 3 + 3 + 6 + 2 + 6
 
 
 def negated(point: bytes) -> bytes:

@@ -4,7 +4,6 @@ What it refuses is in test_forged_witnesses.py. Here the witnesses are the compi
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 import pytest
@@ -35,7 +34,7 @@ def test_the_circuit_outputs_the_public_input_of_the_domain(
     assert keys.verifies(keys.prove_signals(circuit_signals(statement)), statement.public_input)
 
 
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(bets=st.integers(1, 64), players=st.integers(1, 16), seed=st.integers(0, 2**32))
 def test_random_batches_of_any_fill_are_proven(
     circuit_of: CircuitOf, statement_of: StatementOf, bets: int, players: int, seed: int
