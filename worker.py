@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from enum import StrEnum
@@ -83,12 +83,25 @@ async def run(settings: Settings, queues: Queues) -> None:
         if queues is not Queues.PROVING:
             await stack.enter_async_context(await _settlement_worker(client, settings, stack))
         if prover is not None:
-            await _check_keys(client, settings, prover)
+            if not await _done_before(stop, _check_keys(client, settings, prover)):
+                return
             await stack.enter_async_context(_proving_worker(client, settings, prover))
         logger.info("worker_ready", queues=queues.value, lanes=settings.lanes, rpc_url=str(settings.rpc_url))
         print("worker ready", flush=True)
         await stop.wait()
     logger.info("worker_stopped")
+
+
+async def _done_before(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Does `work` unless a stop is asked for meanwhile: it may have to wait for minutes."""
+    working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not working.done():
+        working.cancel()
+        return False
+    await working
+    return True
 
 
 def settlement_activities(journal: Journal, ledger: Ledger, intake: Intake) -> list[Callable[..., Any]]:

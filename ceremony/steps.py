@@ -53,11 +53,7 @@ def begin(shape: Shape, folder: Path, powers: Path | None) -> None:
         power = circuit_power(circuit.read_bytes())
         snarkjs.run("powersoftau", "new", _CURVE, str(power), folder / "powers-0.ptau")
         return
-    try:
-        shutil.copyfile(powers, folder / _FINAL_POWERS)
-    except OSError as error:
-        raise StepFailed(f"{powers} cannot be taken over: {error.strerror}") from None
-    snarkjs.run("powersoftau", "verify", folder / _FINAL_POWERS)
+    _made(folder / _FINAL_POWERS, lambda draft: _take_over(powers, draft))
     _begin_phase_2(folder)
 
 
@@ -77,7 +73,10 @@ def contribute(file: Path, name: str) -> Path:
 
 
 def finish(folder: Path, beacon: str) -> Path:
-    """Ends the phase that is open with a beacon (hexadecimal); returns the file with which the next begins, or the final key."""
+    """Ends the phase that is open with a beacon (hexadecimal); returns the file with which the next begins, or the final key.
+
+    Where it was interrupted, it goes on.
+    """
     shape = _shape_in(folder)
     arguments = (beacon, str(BEACON_ITERATIONS_EXPONENT), f"-n={BEACON_NAME}")
     if not (folder / _FINAL_POWERS).exists():
@@ -85,16 +84,18 @@ def finish(folder: Path, beacon: str) -> Path:
         snarkjs.run("powersoftau", "beacon", latest, ended, *arguments)
         _made(folder / _FINAL_POWERS, lambda draft: _prepare(ended, draft))
         ended.unlink()
+    if not (folder / f"{shape.name}-0.zkey").exists():
         return _begin_phase_2(folder)
-    final = folder / f"{shape.name}.zkey"
-    if final.exists():
-        raise StepFailed(f"{final} is there already: this ceremony is over")
-    latest = _latest(folder, shape.name, "zkey")
-    _made(final, lambda draft: snarkjs.run("zkey", "beacon", latest, draft, *arguments))
+    final, transcript = folder / f"{shape.name}.zkey", folder / _TRANSCRIPT
+    if transcript.exists():
+        raise StepFailed(f"{transcript} is there already: this ceremony is over")
+    if not final.exists():
+        latest = _latest(folder, shape.name, "zkey")
+        _made(final, lambda draft: snarkjs.run("zkey", "beacon", latest, draft, *arguments))
     _made(
         folder / f"{shape.name}.vkey.json", lambda draft: snarkjs.run("zkey", "export", "verificationkey", final, draft)
     )
-    (folder / _TRANSCRIPT).write_text("\n".join(verify(folder)) + "\n")
+    _made(transcript, lambda draft: draft.write_text("\n".join(verify(folder)) + "\n"))
     return final
 
 
@@ -129,6 +130,14 @@ def verify(folder: Path) -> list[str]:
         *key_said,
         f"pin: python starter.py circuit import {shape.name} {key.name} --sha256 {file_digest(key)}",
     ]
+
+
+def _take_over(powers: Path, draft: Path) -> None:
+    try:
+        shutil.copyfile(powers, draft)
+    except OSError as error:
+        raise StepFailed(f"{powers} cannot be taken over: {error.strerror}") from None
+    snarkjs.run("powersoftau", "verify", draft)
 
 
 def _prepare(ended: Path, draft: Path) -> None:

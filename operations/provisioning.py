@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict
+from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
@@ -16,6 +17,8 @@ from temporalio.client import Client
 
 from journal.migrate import upgrade
 from ledger import layout
+from ledger.clusters import is_local_ledger
+from ledger.deployed import deployed_program
 from ledger.deployment import Deployer
 from ledger.keys import load_or_create_keypair
 from ledger.provisioning import Provisioner
@@ -71,9 +74,7 @@ async def provision(settings: Settings, *, bankroll_lamports: int, faucet: bool,
             await fill_up(chain, authority.pubkey(), AUTHORITY_FLOOR_LAMPORTS, AUTHORITY_FILL_LAMPORTS)
         progress("program", 0)
         deployer = Deployer(rpc, authority, priority_fee_micro_lamports=settings.priority_fee_micro_lamports)
-        await deployer.ensure_program(
-            program, PROGRAM_FILE.read_bytes(), lambda done, of: progress("program", done / max(of, 1))
-        )
+        await _bring_program(deployer, program, rpc, lambda done, of: progress("program", done / max(of, 1)))
         await chain.ensure_config(program_id)
         progress("program", 1)
         for done, key in enumerate(keys):
@@ -103,6 +104,17 @@ async def register_search_attributes(client: Client) -> None:
         await client.operator_service.add_search_attributes(
             AddSearchAttributesRequest(namespace=client.namespace, search_attributes=missing)
         )
+
+
+async def _bring_program(
+    deployer: Deployer, program: Keypair, rpc: RpcClient, progress: Callable[[int, int], None]
+) -> None:
+    """On a local ledger the code of an earlier release is upgraded without being asked: it belongs to whoever starts it."""
+    code = PROGRAM_FILE.read_bytes()
+    if await is_local_ledger(rpc) and await deployed_program(rpc, program.pubkey()) is not None:
+        await deployer.ensure_code(program.pubkey(), code, progress)
+    else:
+        await deployer.ensure_program(program, code, progress)
 
 
 async def fill_up(chain: Provisioner, address: Pubkey, floor_lamports: int, fill_lamports: int) -> None:

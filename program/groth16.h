@@ -26,6 +26,7 @@ enum {
     PROOF_SIZE = PROOF_C + G1_COMPRESSED_SIZE,
     PAIR_SIZE = G1_SIZE + G2_SIZE,
     Y_IS_NEGATIVE = 0x80,
+    IS_AT_INFINITY = 0x40,
 };
 
 static const u8 POINT_AT_INFINITY[G2_SIZE] = {0};
@@ -35,16 +36,23 @@ INLINE void put_pair(u8 *pair, const u8 *g1, const u8 *g2) {
     sol_memcpy_(pair + G1_SIZE, g2, G2_SIZE);
 }
 
+/* A point that is not at infinity, spelt in the one way. The runtime reads arkworks' flags from the top of y even
+ * where y is given in full, and takes whatever bears the second for the point at infinity. */
+INLINE bool is_finite_point(const u8 *point, u64 size) {
+    return (point[size / 2] & (Y_IS_NEGATIVE | IS_AT_INFINITY)) == 0 &&
+           !bytes_equal(point, POINT_AT_INFINITY, size);
+}
+
 /* Refuses a key with a point off its curve, outside the subgroup of order r, or at infinity: with IC1 there,
  * the public input would bind nothing. The pairing call checks what it is given; its value is of no
  * interest here. */
 static u64 require_valid_verifying_key(const u8 *vk) {
-    REQUIRE(!bytes_equal(vk + VK_ALPHA_G1, POINT_AT_INFINITY, G1_SIZE), ERROR_VERIFYING_KEY);
-    REQUIRE(!bytes_equal(vk + VK_BETA_G2, POINT_AT_INFINITY, G2_SIZE), ERROR_VERIFYING_KEY);
-    REQUIRE(!bytes_equal(vk + VK_GAMMA_G2, POINT_AT_INFINITY, G2_SIZE), ERROR_VERIFYING_KEY);
-    REQUIRE(!bytes_equal(vk + VK_DELTA_G2, POINT_AT_INFINITY, G2_SIZE), ERROR_VERIFYING_KEY);
-    REQUIRE(!bytes_equal(vk + VK_IC0_G1, POINT_AT_INFINITY, G1_SIZE), ERROR_VERIFYING_KEY);
-    REQUIRE(!bytes_equal(vk + VK_IC1_G1, POINT_AT_INFINITY, G1_SIZE), ERROR_VERIFYING_KEY);
+    REQUIRE(is_finite_point(vk + VK_ALPHA_G1, G1_SIZE), ERROR_VERIFYING_KEY);
+    REQUIRE(is_finite_point(vk + VK_BETA_G2, G2_SIZE), ERROR_VERIFYING_KEY);
+    REQUIRE(is_finite_point(vk + VK_GAMMA_G2, G2_SIZE), ERROR_VERIFYING_KEY);
+    REQUIRE(is_finite_point(vk + VK_DELTA_G2, G2_SIZE), ERROR_VERIFYING_KEY);
+    REQUIRE(is_finite_point(vk + VK_IC0_G1, G1_SIZE), ERROR_VERIFYING_KEY);
+    REQUIRE(is_finite_point(vk + VK_IC1_G1, G1_SIZE), ERROR_VERIFYING_KEY);
     u8 pairs[3 * PAIR_SIZE];
     u8 value[FIELD_SIZE];
     put_pair(pairs, vk + VK_ALPHA_G1, vk + VK_BETA_G2);

@@ -16,7 +16,7 @@ from prover.keys import VerifyingKey, load_proving_key, load_verifying_key
 from prover.panics import Panicked, panics_as_errors
 from settlement.batches import Proof, Statement
 from settlement.circuits import CircuitKey
-from settlement.errors import ProofRejected
+from settlement.errors import ProofRejected, ProvingKeyMissing
 from settlement.shapes import DEFAULT_SHAPES, Shape
 
 _GROTH16_ERRORS: Final = (
@@ -34,7 +34,13 @@ class _Keys:
         """Raises `ProvingKeyMissing`."""
         self.verifying_key: VerifyingKey = load_verifying_key(keys_dir, shape)
         self.proving_key = load_proving_key(keys_dir, shape)
-        self.verifier = groth16py.Verifier(groth16py.VerifyingKey.from_snarkjs(self.verifying_key.text))
+        try:
+            with panics_as_errors():
+                self.verifier = groth16py.Verifier(groth16py.VerifyingKey.from_snarkjs(self.verifying_key.text))
+        except (*_GROTH16_ERRORS, Panicked) as error:
+            raise ProvingKeyMissing(
+                f"the verifying key of shape {shape.name} in {keys_dir} cannot be used: {error}"
+            ) from error
 
 
 class Groth16Prover:

@@ -7,10 +7,10 @@ its bytes are those that its note names.
 
 import hashlib
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import groth16py
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from prover.circuit import circuit_hash
 from prover.panics import Panicked, panics_as_errors
@@ -40,7 +40,7 @@ class KeyFiles(BaseModel):
 class VerifyingKey(CircuitKey):
     """A verifying key as snarkjs JSON."""
 
-    text: str
+    text: Annotated[str, Field(repr=False)]
 
     @property
     def encoded(self) -> bytes:

@@ -16,7 +16,7 @@ from tests.ceremony import background
 
 NEEDS: Final = "rehearsed"
 PATIENCE_SECONDS: Final = 900.0
-"""Two cores of its own take it a minute and a half; beside other work it has had to make do with a tenth of that."""
+"""Two cores of its own take it two minutes; beside other work it has had to make do with a fraction of that."""
 
 POLL_SECONDS: Final = 0.1
 _PLACE: Final = pytest.StashKey[Path]()

@@ -31,6 +31,7 @@ def test_a_ceremony_begins_in_a_folder_of_its_own(folder: Path) -> None:
 def test_powers_that_are_not_there_are_named(tmp_path: Path) -> None:
     with pytest.raises(StepFailed, match=r"absent\.ptau cannot be taken over: No such file"):
         steps.begin(SMALL, tmp_path / "ceremony", tmp_path / "absent.ptau")
+    assert [path.name for path in (tmp_path / "ceremony").iterdir()] == ["16x8.r1cs"]
 
 
 @pytest.mark.parametrize("name", ["powers.ptau", "16x8.zkey", "16x8.r1cs", "powers-7.ptau"])
@@ -49,13 +50,14 @@ def test_a_phase_with_one_contribution_is_not_ended(folder: Path) -> None:
     (folder / "powers-1.ptau").write_bytes(b"the first")
     with pytest.raises(StepFailed, match=r"powers-1\.ptau has 1 of 2 contributions"):
         steps.finish(folder, "00")
-    (folder / "powers.ptau").write_bytes(b"phase 1")
+    for name in ("powers.ptau", "16x8-0.zkey"):
+        (folder / name).write_bytes(b"phase 1")
     with pytest.raises(StepFailed, match=r"16x8-0\.zkey has 0 of 2 contributions"):
         steps.finish(folder, "00")
 
 
 def test_a_ceremony_that_is_over_stays_as_it_is(folder: Path) -> None:
-    for name in ("powers.ptau", "16x8.zkey"):
+    for name in ("powers.ptau", "16x8-0.zkey", "16x8.zkey", "transcript.txt"):
         (folder / name).write_bytes(b"done")
     with pytest.raises(StepFailed, match="this ceremony is over"):
         steps.finish(folder, "00")

@@ -1,7 +1,9 @@
 """Circuit keys from the command line, and a proving worker that refuses to prove what the chain would not take or should not."""
 
+import asyncio
 import hashlib
 import json
+import signal
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -36,6 +38,7 @@ SMALL = SHAPES[0]
 SMALL_ONLY = {"CROUPIER_MAX_BATCH_BETS": str(SMALL.bets), "CROUPIER_MAX_BATCH_PLAYERS": str(SMALL.players)}
 OTHER_DIGEST = "ab" * 32
 READY_SECONDS = 60.0
+STOP_SECONDS = 20.0
 Variables = dict[str, str]
 
 
@@ -198,13 +201,32 @@ async def test_a_proving_worker_refuses_a_development_key_off_the_local_ledger_u
     assert key.sha256 in log
 
 
+async def test_a_proving_worker_that_waits_for_an_answer_stops_when_it_is_told(
+    with_keys: Variables, key: VerifyingKey, tmp_path: Path
+) -> None:
+    with environment(with_keys):
+        command = [sys.executable, "worker.py", "--queues", "proving"]
+        worker = await processes.start("worker", command, log=tmp_path / "worker.log", folder=ROOT)
+    try:
+        await worker.wait_for_line(key.sha256, READY_SECONDS)
+    finally:
+        worker.process.send_signal(signal.SIGTERM)
+        try:
+            status = await asyncio.wait_for(worker.process.wait(), STOP_SECONDS)
+        finally:
+            await processes.stop(worker)
+    assert status == 0
+    assert "Traceback" not in (tmp_path / "worker.log").read_text()
+
+
 async def test_without_a_settlement_worker_a_proving_worker_says_what_it_waits_for_and_gives_up(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(asking, "REMINDER_SECONDS", 0.01)
     reminders: list[float] = []
     with pytest.raises(CircuitsUnknown, match=r"no settlement worker has said.*--queues settlement"):
-        await registered_circuits(client, reminders.append, patience_seconds=0.3)
+        async with asyncio.timeout(STOP_SECONDS):
+            await registered_circuits(client, reminders.append, patience_seconds=0.3)
     assert len(reminders) > 1
 
 

@@ -14,7 +14,7 @@ from embedded.demo.scenario import MIN_BETS
 from embedded.stack import Stack, running_stack
 from settings import VAR_VARIABLE, InvalidSetting
 from settlement.bets import RejectionReason
-from settlement.shapes import SHAPES
+from settlement.shapes import DEFAULT_SHAPES, SHAPES
 from tests.e2e.machine import Machine, environment, state_directory
 
 PLAN = DemoPlan(bets=80, players=12, seed=7)
@@ -57,7 +57,7 @@ async def test_every_kind_of_bad_bet_is_rejected_with_its_reason(report: DemoRep
 
 
 async def test_each_batch_is_proven_by_the_smallest_circuit_and_shows_how_it_landed(report: DemoReport) -> None:
-    assert {batch.circuit for batch in report.batches} == {shape.circuit_id for shape in SHAPES}
+    assert {batch.circuit for batch in report.batches} == {shape.circuit_id for shape in DEFAULT_SHAPES}
     assert sum(batch.bets for batch in report.batches) == report.settled
     for batch in report.batches:
         small = batch.bets <= SHAPES[0].bets and batch.players <= SHAPES[0].players

@@ -294,6 +294,11 @@ ATTACKS: Final[list[Attack]] = [
     Attack("register a circuit for no players", E.CIRCUIT_SHAPE, lambda s: s.circuit(players=0)),
     Attack("register a circuit for 65 players", E.CIRCUIT_SHAPE, lambda s: s.circuit(players=65)),
     Attack("register a key one bit off", E.VERIFYING_KEY, lambda s: bit_flipped(s.circuit(), 7 + 63)),
+    Attack(
+        "register a key to which the public input is nothing",
+        E.VERIFYING_KEY,
+        lambda s: bit_flipped(s.circuit(), 7 + 512 + 32, bit=6),  # the flag of the point at infinity, on IC1
+    ),
     Attack("register a circuit without the rent", E.PAYER_UNCOVERED, lambda s: poor_authority(s, s.circuit())),
     # ---- open_house ----
     Attack("open a lane as a stranger", E.WRONG_AUTHORITY, lambda s: s.stolen(s.house())),

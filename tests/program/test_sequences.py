@@ -1,5 +1,9 @@
-"""Thousands of random sequences of transactions leave the chain exactly as the model says, codes included."""
+"""Thousands of random sequences of transactions leave the chain exactly as the model says, codes included.
 
+`CROUPIER_SEQUENCES` runs more of them than it takes by default.
+"""
+
+import os
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -17,7 +21,8 @@ from tests.program.chain import AnyProver, deploy, program_code
 from tests.program.planting import Defect, build_with
 from tests.program.sequences import Divergence, Snapshot, Tally, World, described
 
-SEQUENCES: Final = 2_000
+SEQUENCES: Final = max(2_000, int(os.environ.get("CROUPIER_SEQUENCES", "0")))
+"""Enough for every code to be seen many times."""
 MAX_TRANSACTIONS: Final = 12
 BARE_SHARE: Final = 0.05
 """Of the sequences that start with a program not initialised."""
@@ -56,15 +61,16 @@ class Game:
         return None
 
     def shortest(self, seeds: Sequence[int], start: Snapshot, found: Divergence) -> tuple[list[int], Divergence]:
-        """Leaves out what the divergence does not need."""
-        kept, at, replays = list(seeds), 0, 0
-        while at < len(kept) and replays < MAX_REPLAYS:
+        """Leaves out, one by one and over again, what the divergence does not need."""
+        kept, at, since_last, replays = list(seeds), 0, 0, 0
+        while since_last < len(kept) and replays < MAX_REPLAYS:
             replays += 1
+            at %= len(kept)
             fewer = kept[:at] + kept[at + 1 :]
             if again := self.divergence(fewer, start):
-                kept, found = fewer, again
+                kept, found, since_last = fewer, again, 0
             else:
-                at += 1
+                at, since_last = at + 1, since_last + 1
         return kept, found
 
     def account_of(self, seed: int, found: Divergence) -> str:
@@ -163,4 +169,5 @@ def test_a_divergence_is_told_by_the_transactions_that_it_takes(provers: list[An
     game = Game(build_with(DEFECTS["the last batch is the highest"], tmp_path), provers)
     told = game.account_of(*first_divergence(game))
     assert "highest_batch" in told
-    assert len(told.splitlines()) == 2 + 2, "a higher and a lower number"
+    transactions = told.splitlines()[2:]
+    assert 2 <= len(transactions) <= 4, "a higher and a lower number, and hardly more"

@@ -73,7 +73,9 @@ def test_a_circuit_of_an_impossible_shape_is_refused(chain: Chain, bets: int, pl
 
 
 @pytest.mark.parametrize("start", [0, 64, 192, 320, 448, 512])
-@pytest.mark.parametrize("spoil", ["infinity", "off the curve", "beyond the field"])
+@pytest.mark.parametrize(
+    "spoil", ["infinity", "infinity by its flag", "another spelling", "off the curve", "beyond the field"]
+)
 def test_a_verifying_key_with_a_bad_point_is_refused(chain: Chain, start: int, spoil: str) -> None:
     genuine = registration(chain, Shape(circuit_id=9, bets=16, players=8))
     data = bytearray(genuine.data)
@@ -81,6 +83,10 @@ def test_a_verifying_key_with_a_bad_point_is_refused(chain: Chain, start: int, s
     size = 128 if start in (64, 192, 320) else 64
     if spoil == "infinity":
         data[at : at + size] = bytes(size)
+    elif spoil == "infinity by its flag":
+        data[at + size // 2] |= 0x40
+    elif spoil == "another spelling":
+        data[at + size // 2] |= 0x80
     elif spoil == "off the curve":
         data[at + size - 1] ^= 1
     else:

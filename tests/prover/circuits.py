@@ -1,5 +1,6 @@
 """One shape's circuit with everything that tests need of it, each made when first asked for: constraints, forger and keys."""
 
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
@@ -79,6 +80,9 @@ class Circuit:
     def verifying_key_text(self) -> str:
         """As snarkjs JSON; the keys must be there."""
         return load_verifying_key(self._keys_dir, self.shape).text
+
+
+CircuitOf = Callable[[Shape], Circuit]
 
 
 def inputs_of(statement: Statement) -> Inputs:

@@ -9,14 +9,13 @@ import pytest
 from prover.groth16 import Groth16Prover
 from prover.making import make_development_keys
 from settlement.batches import Statement
-from settlement.shapes import SHAPES, Shape
-from tests.prover.circuits import Circuit
+from settlement.shapes import SHAPES
+from tests.prover.circuits import Circuit, CircuitOf
 from tests.prover.samples import random_batch
 
 StatementOf = Callable[..., Statement]
 
 KEYS_DIR: Final = Path(__file__).parents[2] / "var" / "circuits"
-CircuitOf = Callable[[Shape], Circuit]
 
 
 @pytest.fixture(scope="session")

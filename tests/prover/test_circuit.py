@@ -15,13 +15,12 @@ from prover.inputs import circuit_signals
 from prover.keys import key_files
 from settlement.batches import Statement
 from settlement.shapes import SHAPES, Shape
-from tests.prover.circuits import Circuit
+from tests.prover.circuits import CircuitOf
 from tests.prover.conftest import KEYS_DIR
 
 MAX_FFT_DOMAIN: Final = {"16x8": 2**12, "64x16": 2**13, "64x32": 2**14, "256x32": 2**15}
 """The proof's cost doubles where a shape outgrows its power of two."""
 
-CircuitOf = Callable[[Shape], Circuit]
 StatementOf = Callable[..., Statement]
 
 

@@ -4,7 +4,7 @@ Witnesses come from the constraints themselves. The batch grows bet by bet, so t
 changed: all constraints hold at a level if they did at an earlier one and those that touch a wire changed since hold now.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Final
 
@@ -15,10 +15,8 @@ from settlement.batches import Statement
 from settlement.commitment import Slot
 from settlement.poseidon import poseidon
 from settlement.shapes import SHAPES, Shape
-from tests.prover.circuits import Circuit, inputs_of
+from tests.prover.circuits import CircuitOf, inputs_of
 from tests.prover.samples import random_batch
-
-CircuitOf = Callable[[Shape], Circuit]
 
 LEVELS_PER_CHECK: Final = {"16x8": 1, "64x16": 1, "64x32": 2, "256x32": 8}
 """The output is looked at on every level; all constraints on every so many, for they cost as much as the witness."""

@@ -16,12 +16,11 @@ from settlement.commitment import VAULT_INDEX_BITS, Slot
 from settlement.shapes import SHAPES, Shape
 from tests.prover.anatomy import Inputs, changed
 from tests.prover.attacks import AMOUNT, ATTACKS, EMPTY, HONEST_EXTREMES, LAST, SMALL
-from tests.prover.circuits import Circuit, Keys
+from tests.prover.circuits import CircuitOf, Keys
 from tests.prover.forging import Forged, Forger, true
 from tests.prover.r1cs import write_r1cs
 from tests.prover.solving import Solution
 
-CircuitOf = Callable[[Shape], Circuit]
 SMALLEST: Final = SHAPES[0]
 
 ONE_OF_EACH_KIND: Final = (

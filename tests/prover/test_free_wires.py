@@ -7,11 +7,10 @@ import pytest
 
 from settlement.batches import Statement
 from settlement.shapes import SHAPES, Shape
-from tests.prover.circuits import Circuit, inputs_of
+from tests.prover.circuits import CircuitOf, inputs_of
 from tests.prover.jacobian import jacobian, rank, unknown_wires
 from tests.prover.r1cs import Constraint, R1cs
 
-CircuitOf = Callable[[Shape], Circuit]
 StatementOf = Callable[..., Statement]
 
 

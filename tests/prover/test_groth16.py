@@ -1,6 +1,8 @@
 """The prover adapter: true statements give proofs that anybody can verify, false ones a clear refusal, and nothing ends the worker."""
 
 import asyncio
+import json
+import shutil
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,10 +12,11 @@ import pytest
 
 from prover import groth16 as adapter
 from prover.groth16 import Groth16Prover
-from prover.keys import load_verifying_key
+from prover.keys import key_files, load_verifying_key
+from prover.storing import put
 from settlement import commitment
 from settlement.batches import Statement
-from settlement.circuits import CircuitKey
+from settlement.circuits import CircuitKey, KeyOrigin
 from settlement.commitment import Slot
 from settlement.errors import KeyRefused, ProofRejected, ProvingKeyMissing
 from settlement.shapes import SHAPES, Shape
@@ -217,6 +220,21 @@ async def test_the_key_of_a_shape_that_is_no_longer_in_use_is_looked_for_when_a_
         assert [key.shape for key in other.keys] == [SHAPES[0]]
     finally:
         other.close()
+
+
+async def test_a_verifying_key_whose_points_are_none_is_named(keys_dir: Path, tmp_path: Path) -> None:
+    key = json.loads(load_verifying_key(keys_dir, SHAPES[0]).text)
+    key["IC"][0][0] = str(int(key["IC"][0][0]) + 1)
+    proving_key, verifying_key = tmp_path / "proving_key", tmp_path / "verifying_key"
+    shutil.copy(key_files(keys_dir, SHAPES[0]).proving_key, proving_key)
+    verifying_key.write_text(json.dumps(key))
+    put(tmp_path, SHAPES[0], KeyOrigin.DEVELOPMENT, proving_key=proving_key, verifying_key=verifying_key)
+    prover = Groth16Prover(tmp_path, SHAPES[:1])
+    try:
+        with pytest.raises(ProvingKeyMissing, match=r"verifying key of shape 16x8 in .* cannot be used"):
+            await prover.load()
+    finally:
+        prover.close()
 
 
 async def test_a_key_that_may_not_be_used_is_refused_whenever_it_is_loaded(

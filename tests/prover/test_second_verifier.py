@@ -14,9 +14,8 @@ from py_ecc.typing import Optimized_Point3D
 from prover.inputs import circuit_signals
 from settlement.batches import Statement
 from settlement.shapes import SHAPES, Shape
-from tests.prover.circuits import Circuit
+from tests.prover.circuits import CircuitOf
 
-CircuitOf = Callable[[Shape], Circuit]
 StatementOf = Callable[..., Statement]
 
 
