@@ -13,7 +13,7 @@ up: .venv/embedded  ## keep the embedded stack running in the foreground
 	$(BIN)/python starter.py up
 
 test: .venv/development ceremony/node_modules  ## all tests; ARGS="tests/domain -k netting"
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 bench: .venv/embedded  ## what a batch costs on chain; ARGS="--quick --json FILE --only settlement-cost"
 	$(BIN)/python -m bench $(ARGS)
