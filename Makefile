@@ -12,7 +12,7 @@ demo: .venv/embedded  ## settle real bets end to end on this machine; ARGS="--be
 up: .venv/embedded  ## keep the embedded stack running in the foreground
 	$(BIN)/python starter.py up
 
-test: .venv/development ceremony/node_modules  ## all tests; ARGS="tests/domain -k netting"
+test: .venv/development ceremony/node_modules/.installed  ## all tests; ARGS="tests/domain -k netting"
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 bench: .venv/embedded  ## what a batch costs on chain; ARGS="--quick --json FILE --only settlement-cost"
@@ -30,7 +30,7 @@ format: .venv/development
 program: .venv/development  ## rebuild program/settlement.so from C; the same bytes on every machine
 	$(BIN)/python -m program.build
 
-ceremony: .venv/development ceremony/node_modules  ## rehearse the ceremony for the smallest shape under var/ceremony, and import its key there
+ceremony: .venv/development ceremony/node_modules/.installed  ## rehearse the ceremony for the smallest shape under var/ceremony, and import its key there
 	$(BIN)/python -m ceremony rehearse 16x8 var/ceremony
 
 lock: .venv/development  ## compile the lock files anew from pyproject.toml
@@ -53,6 +53,6 @@ clean:  ## forget the embedded stack's state: journal, ledger, keys
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	touch $@
 
-ceremony/node_modules: ceremony/package-lock.json .venv/development
+ceremony/node_modules/.installed: ceremony/package-lock.json .venv/development
 	$(BIN)/python -m ceremony install
 	touch $@

@@ -12,6 +12,7 @@ from solders.pubkey import Pubkey
 from journal.adapter import SqlJournal
 from ledger.adapter import SolanaLedger
 from ledger.keys import load_keypair
+from ledger.lanes import require_lanes
 from ledger.reading import ProgramReader
 from ledger.rpc import RpcClient
 from settings import InvalidSetting, Settings
@@ -52,16 +53,18 @@ async def open_reader(settings: Settings) -> AsyncGenerator[ProgramReader]:
 
 @asynccontextmanager
 async def open_ledger(settings: Settings) -> AsyncGenerator[SolanaLedger]:
-    """The ledger that the settings name, checked: the node answers, the program is there and obeys our key."""
+    """The ledger that the settings name, checked: the node answers, the program is there, obeys our key and has our lanes."""
     program, authority = program_id(settings), load_keypair(settings.authority_keypair)
+    rpc = RpcClient(str(settings.rpc_url))
     async with SolanaLedger(
-        RpcClient(str(settings.rpc_url)),
+        rpc,
         program,
         authority,
         commitment=settings.commitment.value,
         priority_fee_micro_lamports=settings.priority_fee_micro_lamports,
     ) as ledger:
         await ledger.check()
+        await require_lanes(rpc, program, settings.lanes)
         yield ledger
 
 

@@ -57,7 +57,14 @@ class Settings(BaseSettings):
         str, Field(description="the journal: sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE")
     ] = f"sqlite:///{VAR / 'journal.db'}"
     circuit_keys: Annotated[Path, Field(description="directory of the proving keys")] = VAR / "circuits"
-    lanes: Annotated[int, Field(ge=1, le=MAX_LANE + 1, description="number of lanes; the same for every client")] = 1
+    lanes: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=MAX_LANE + 1,
+            description="number of lanes; the same for every client, and never changed while there are vaults",
+        ),
+    ] = 1
     window_seconds: Annotated[
         float, Field(gt=0, le=MAX_WINDOW_SECONDS, description="how old a batch's first bet may get before it is cut")
     ] = 5.0

@@ -18,9 +18,10 @@ from client.intake import TemporalIntake
 from commands import circuit, money, program
 from commands.running import MAX_LAMPORTS, console, run
 from embedded.console import show_stack, shown_progress
-from embedded.demo.report import check_writable, show, write
+from embedded.demo.report import show
 from embedded.demo.run import DemoPlan, run_demo
 from embedded.demo.scenario import MAX_BETS, MAX_PLAYERS, MIN_BETS
+from embedded.json_files import check_writable, write
 from embedded.stack import BANKROLL_LAMPORTS, running_stack
 from operations import views
 from operations.lanes import telling_of_silence
@@ -89,7 +90,11 @@ def open_vault(
         int, typer.Option(min=0, max=MAX_LAMPORTS, help="Top each up to this, from the authority's account.")
     ] = 0,
 ) -> None:
-    """Open vaults for players, without which their bets are rejected. Safe to repeat."""
+    """Open vaults for players, without which their bets are rejected.
+
+    Safe to repeat, also after it was stopped: what an earlier run had sent is looked into first. It knows earlier runs by
+    CROUPIER_VAR: use one directory.
+    """
     run(_open_vault(players, lamports))
 
 
@@ -187,8 +192,8 @@ async def _open_vault(players: list[str], lamports: int) -> int:
     settings = load_settings()
     for player in players:
         check_player(player)
-    async with composition.open_ledger(settings) as ledger:
-        await fund_vaults(settings, ledger, dict.fromkeys(players, lamports))
+    async with composition.open_ledger(settings):
+        await fund_vaults(settings, dict.fromkeys(players, lamports))
     return await money.balances_of(players)
 
 

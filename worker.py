@@ -3,10 +3,11 @@
 import asyncio
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import structlog
@@ -39,7 +40,7 @@ from client.circuits import registered_circuits
 from client.connection import TemporalUnreachable, connect, end_process
 from client.intake import TemporalIntake
 from settings import InvalidSetting, Settings, load_settings
-from settlement.circuits import CircuitKey, KeyOrigin, require_registered, require_unforgeable
+from settlement.circuits import CircuitKey, RegisteredCircuits, require_registered, require_unforgeable
 from settlement.errors import CroupierError
 from settlement.ports import Intake, Journal, Ledger, Prover
 from workflows import names
@@ -77,14 +78,20 @@ async def run(settings: Settings, queues: Queues) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     client = await connect()
     async with AsyncExitStack() as stack:
-        prover = None
+        prover, journal, ledger = None, None, None
         if queues is not Queues.SETTLEMENT:
             prover = await stack.enter_async_context(composition.open_prover(settings))
         if queues is not Queues.PROVING:
-            await stack.enter_async_context(await _settlement_worker(client, settings, stack))
+            journal = await stack.enter_async_context(composition.open_journal(settings))
+            ledger = await stack.enter_async_context(composition.open_ledger(settings))
         if prover is not None:
-            if not await _done_before(stop, _check_keys(client, settings, prover)):
+            # Before any work is taken up: settlement work, too, ends in proofs.
+            circuits = ledger.circuits if ledger is not None else partial(_circuits_by_temporal, client)
+            if not await _done_before(stop, require_chain_keys(prover, circuits, settings)):
                 return
+        if journal is not None and ledger is not None:
+            await stack.enter_async_context(await _settlement_worker(client, settings, journal, ledger))
+        if prover is not None:
             await stack.enter_async_context(_proving_worker(client, settings, prover))
         logger.info("worker_ready", queues=queues.value, lanes=settings.lanes, rpc_url=str(settings.rpc_url))
         print("worker ready", flush=True)
@@ -121,28 +128,39 @@ def settlement_activities(journal: Journal, ledger: Ledger, intake: Intake) -> l
     ]
 
 
-async def _check_keys(client: Client, settings: Settings, prover: "Groth16Prover") -> None:
-    """Raises `KeyRefused` unless the chain has the prover's keys and they may be used there; a settlement worker looks it up."""
-    for key in prover.keys:
-        note = {"zkey": key.zkey_sha256} if key.zkey_sha256 else {}
-        log = logger.warning if key.origin is KeyOrigin.DEVELOPMENT else logger.info
-        log("circuit_key", shape=key.shape.name, origin=key.origin.remark, verifying_key=key.sha256, **note)
+async def _circuits_by_temporal(client: Client) -> RegisteredCircuits:
+    """What a settlement worker says, for a worker that knows no RPC node."""
 
     def still_waiting(seconds: float) -> None:
         logger.warning("no_settlement_worker_answers_yet", asked="registered circuits", seconds=round(seconds))
 
-    registered = await registered_circuits(client, still_waiting)
+    return await registered_circuits(client, still_waiting)
 
-    def require(key: CircuitKey) -> None:
-        require_registered(key, registered)
+
+async def require_chain_keys(
+    prover: "Groth16Prover", circuits: Callable[[], Awaitable[RegisteredCircuits]], settings: Settings
+) -> None:
+    """Raises `KeyRefused` unless the chain has the prover's keys, which `circuits` tells, and they may be used there.
+
+    Keys that the prover loads later are held against what the chain has then.
+    """
+
+    async def require(keys: Sequence[CircuitKey]) -> None:
+        for key in keys:
+            note = {"zkey": key.zkey_sha256} if key.zkey_sha256 else {}
+            log = logger.warning if key.origin.is_forgeable else logger.info
+            log("circuit_key", shape=key.shape.name, origin=key.origin.remark, verifying_key=key.sha256, **note)
+        registered = await circuits()
+        for key in keys:
+            require_registered(key, registered)
         require_unforgeable(
-            [key],
+            keys,
             place=registered.place,
             local=registered.local,
             accept_forgeable=settings.accept_forgeable_development_keys,
         )
 
-    prover.require(require)
+    await prover.require(require)
 
 
 def _proving_worker(client: Client, settings: Settings, prover: Prover) -> Worker:
@@ -155,9 +173,7 @@ def _proving_worker(client: Client, settings: Settings, prover: Prover) -> Worke
     )
 
 
-async def _settlement_worker(client: Client, settings: Settings, stack: AsyncExitStack) -> Worker:
-    journal = await stack.enter_async_context(composition.open_journal(settings))
-    ledger = await stack.enter_async_context(composition.open_ledger(settings))
+async def _settlement_worker(client: Client, settings: Settings, journal: Journal, ledger: Ledger) -> Worker:
     intake = TemporalIntake(client, composition.batcher_settings(settings))
     worker = Worker(
         client,

@@ -4,8 +4,6 @@ import asyncio
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
-from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Final
@@ -17,59 +15,52 @@ from bench import settlement_cost
 from bench.settlement_cost import Cost
 from commands.running import console, run
 from embedded.console import shown_progress
+from embedded.json_files import check_writable, write
 from settings import VAR
 
 ROOT: Final = Path(__file__).parent.parent
 VERSIONS_OF: Final = ("groth16py", "solders")
 
 
-class Part(StrEnum):
-    """What can be measured by itself."""
-
-    SETTLEMENT_COST = "settlement-cost"
-
-
 class Report(BaseModel):
-    """What was measured, and of what. A part that was not asked for is None."""
+    """What was measured, and of what."""
 
     model_config = ConfigDict(frozen=True)
 
     commit: str
     python: str
     versions: dict[str, str]
-    settlement_cost: list[Cost] | None = None
+    settlement_cost: list[Cost]
 
 
 def main(
-    only: Annotated[list[Part] | None, typer.Option(help="This part; may be given several times. None: all.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the report to this file as JSON.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A few measurements only, in seconds.")] = False,
     keys: Annotated[Path, typer.Option(help="Directory of the proving keys; missing ones are made.")] = VAR
     / "circuits",
 ) -> None:
     """Measure what Croupier costs, on a local ledger of its own. Without --quick a few minutes."""
-    run(_measure(only or list(Part), json_file, keys, quick=quick))
+    run(_measure(json_file, keys, quick=quick))
 
 
-async def _measure(parts: Sequence[Part], json_file: Path | None, keys: Path, *, quick: bool) -> int:
-    costs = None
+async def _measure(json_file: Path | None, keys: Path, *, quick: bool) -> int:
+    if json_file is not None:
+        await asyncio.to_thread(check_writable, json_file)
     with shown_progress(console) as progress:
-        if Part.SETTLEMENT_COST in parts:
-            costs = await settlement_cost.measure(keys, progress, quick=quick)
+        costs = await settlement_cost.measure(keys, progress, quick=quick)
     report = Report(
         commit=await asyncio.to_thread(_commit),
         python=platform.python_version(),
         versions={name: version(name) for name in VERSIONS_OF},
         settlement_cost=costs,
     )
-    if report.settlement_cost is not None:
-        settlement_cost.show(console, report.settlement_cost)
+    settlement_cost.show(console, report.settlement_cost)
     console.print(
         f"commit {report.commit}, Python {report.python}, "
         + ", ".join(f"{name} {number}" for name, number in report.versions.items())
     )
     if json_file is not None:
-        await asyncio.to_thread(json_file.write_text, report.model_dump_json(indent=2) + "\n")
+        await asyncio.to_thread(write, report, json_file)
     return 0
 
 

@@ -22,7 +22,6 @@ from solders.message import MessageV0
 from solders.pubkey import Pubkey
 from solders.transaction import VersionedTransaction
 
-from bench.progress import Progress
 from ledger import layout
 from ledger.adapter import SolanaLedger
 from ledger.deployment import Deployer
@@ -30,6 +29,7 @@ from ledger.landing import Polling
 from ledger.provisioning import Provisioner
 from ledger.rpc import RpcClient
 from localnet.server import serve
+from operations.provisioning import LAMPORTS_PER_SOL, PROGRAM_FILE, Progress
 from prover.groth16 import Groth16Prover
 from prover.keys import load_verifying_key
 from prover.making import KeyStage, make_development_keys
@@ -39,11 +39,9 @@ from settlement.bets import Bet
 from settlement.errors import LedgerUnavailable
 from settlement.shapes import SHAPES, Shape, smallest_shape
 
-PROGRAM_FILE: Final = Path(__file__).parent.parent / "program" / "settlement.so"
 LANE: Final = 0
 SLOT_SECONDS: Final = 0.05
 BATCHES_AT_ONCE: Final = 4
-SOL: Final = 1_000_000_000
 STAKE_LAMPORTS: Final = 1_000
 PRIORITY_FEE_MICRO_LAMPORTS: Final = Settings.model_fields["priority_fee_micro_lamports"].default
 
@@ -128,7 +126,7 @@ class _Casino:
         address = program.pubkey()
         provisioner = Provisioner(rpc, authority, priority_fee_micro_lamports=PRIORITY_FEE_MICRO_LAMPORTS)
         deployer = Deployer(rpc, authority, priority_fee_micro_lamports=PRIORITY_FEE_MICRO_LAMPORTS)
-        await provisioner.airdrop(authority.pubkey(), 1_000 * SOL)
+        await provisioner.airdrop(authority.pubkey(), 1_000 * LAMPORTS_PER_SOL)
         progress("program", 0)
         await deployer.ensure_program(
             program, PROGRAM_FILE.read_bytes(), lambda done, of: progress("program", done / max(of, 1))
@@ -142,7 +140,7 @@ class _Casino:
         players = [str(Keypair().pubkey()) for _ in range(max(shape.players for shape in shapes))]
         await provisioner.ensure_vaults(address, LANE, players, shapes)
         vaults = [layout.vault_address(address, LANE, Pubkey.from_string(player)) for player in players]
-        await provisioner.transfer({layout.house_address(address, LANE): SOL, **dict.fromkeys(vaults, SOL)})
+        await provisioner.transfer(dict.fromkeys([layout.house_address(address, LANE), *vaults], LAMPORTS_PER_SOL))
         progress("circuits, vaults, lookup tables", 1)
         ledger = SolanaLedger(
             rpc,

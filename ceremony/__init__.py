@@ -1,1 +1,3 @@
-"""The ceremony that makes a circuit's keys so that nobody can forge proofs unless all contributors conspire: `python -m ceremony`."""
+"""The ceremony that makes a circuit's keys so that nobody can forge proofs if at least one contributor to each of its two phases was
+honest: `python -m ceremony`.
+"""

@@ -10,20 +10,19 @@ import typer
 
 from ceremony import snarkjs, steps
 from ceremony.snarkjs import StepFailed
+from prover.contributions import REHEARSAL_BEACON
 from prover.keys import file_digest
 from settlement.errors import CroupierError
 from settlement.shapes import SHAPES, Shape
 
 ROOT: Final = Path(__file__).parent.parent
-REHEARSAL_BEACON: Final = "00" * 32
-"""Everybody knows it, as befits a rehearsal."""
 REHEARSERS: Final = ("first contributor", "second contributor")
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Makes a circuit's keys so that nobody can forge proofs unless all contributors conspire (docs/ceremony.md).",
+    help="Makes a circuit's keys so that nobody can forge proofs if at least one contributor in each phase is honest (docs/ceremony.md).",
 )
 
 
@@ -34,7 +33,9 @@ def _shape(name: str | Shape) -> Shape:
     raise typer.BadParameter(f"{name} is no shape: there are {', '.join(shape.name for shape in SHAPES)}")
 
 
-def _beacon(text: str) -> str:
+def _beacon(text: str | None) -> str | None:
+    if text is None:
+        return None
     if len(text) % 2 or not text or set(text) - set("0123456789abcdefABCDEF"):
         raise typer.BadParameter("a beacon is bytes in hexadecimal")
     return text
@@ -65,9 +66,15 @@ def contribute(
     file: Annotated[Path, typer.Argument(help="The latest powers-<n>.ptau or <shape>-<n>.zkey.")],
     name: Annotated[str, typer.Option(help="Who contributes; it is published.")],
 ) -> None:
-    """Contributor: add randomness that only this process knows. Send the new file back and publish its SHA-256."""
-    contributed = steps.contribute(file, name)
+    """Contributor: add randomness that only this process knows. Send the new file back and publish the contribution's hash."""
+    _contribute(file, name)
+
+
+def _contribute(file: Path, name: str) -> Path:
+    contributed, contribution = steps.contribute(file, name)
     print(f"{contributed}: SHA-256 {file_digest(contributed)}")
+    print(f"contribution of {name}: {contribution.digest}")
+    return contributed
 
 
 @app.command()
@@ -83,9 +90,14 @@ def finish(
 
 
 @app.command()
-def verify(folder: Folder) -> None:
+def verify(
+    folder: Folder,
+    beacon: Annotated[
+        str | None, typer.Option(callback=_beacon, help="What was announced to end phase 2, in hex: it must be that.")
+    ] = None,
+) -> None:
     """Anybody: verify a finished ceremony against this release's circuit, and print its transcript."""
-    print("\n".join(steps.verify(folder)))
+    print("\n".join(steps.verify(folder, beacon)))
 
 
 @app.command()
@@ -95,7 +107,7 @@ def rehearse(shape: OneShape, folder: Folder) -> None:
     for first in ("powers-0.ptau", f"{shape.name}-0.zkey"):
         file = folder / first
         for name in REHEARSERS:
-            file = steps.contribute(file, name)
+            file = _contribute(file, name)
         final = steps.finish(folder, REHEARSAL_BEACON)
     print((folder / "transcript.txt").read_text())
     command = [
@@ -119,9 +131,15 @@ def main() -> None:
     """What a person can mend is one line on standard error."""
     try:
         app()
-    except CroupierError as error:
-        print(f"ceremony: {error}", file=sys.stderr)
+    except (CroupierError, OSError) as error:
+        print(f"ceremony: {_line(error)}", file=sys.stderr)
         sys.exit(1)
+
+
+def _line(error: CroupierError | OSError) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import secrets
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Final
 from settlement.errors import CroupierError
 
 FOLDER: Final = Path(__file__).parent
-SNARKJS: Final = FOLDER / "node_modules" / "snarkjs" / "build" / "cli.cjs"
-INSTALL_REMEDY: Final = "run `make ceremony/node_modules`"
+MODULES: Final = FOLDER / "node_modules"
+SNARKJS: Final = MODULES / "snarkjs" / "build" / "cli.cjs"
+INSTALL_REMEDY: Final = "run `.venv/bin/python -m ceremony install`"
 INSTALL_TIMEOUT_SECONDS: Final = 300.0
 ENTROPY_BYTES: Final = 64
 STEP_TIMEOUT_SECONDS: Final = 4 * 3_600.0
@@ -54,12 +56,23 @@ def run(*arguments: str | Path, entropy: bool = False) -> list[str]:
 
 
 def install() -> None:
-    """Installs snarkjs and what it needs, exactly as `package-lock.json` pins them; no package's own scripts run."""
+    """Installs snarkjs and what it needs, exactly as `package-lock.json` pins them; no package's own scripts run.
+
+    Raises `StepFailed`, and then leaves nothing that could pass for an installation.
+    """
     npm = _wheel() / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
     command = [_node(), _installed(npm), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-    done = subprocess.run(command, cwd=FOLDER, timeout=INSTALL_TIMEOUT_SECONDS, check=False)
-    if done.returncode != 0:
-        raise StepFailed(f"npm could not install snarkjs (exit status {done.returncode}; its words are above)")
+    try:
+        done = subprocess.run(command, cwd=FOLDER, timeout=INSTALL_TIMEOUT_SECONDS, check=False)
+        problem = f"npm has failed with exit status {done.returncode}, its words are above" if done.returncode else None
+    except subprocess.TimeoutExpired:
+        problem = f"npm took over {INSTALL_TIMEOUT_SECONDS:.0f} s"
+    if problem is not None:
+        shutil.rmtree(MODULES, ignore_errors=True)
+        raise StepFailed(
+            f"snarkjs is not installed: {problem}. See that npm's registry can be reached from here (npm's setting `registry`,"
+            " HTTPS_PROXY), and do it again"
+        )
 
 
 def _wheel() -> Path:

@@ -10,17 +10,26 @@ from typing import Annotated, Final
 import typer
 from rich.table import Table
 
-from commands.running import console, run
-from operations.circuits import CircuitsView, look_at_circuits, register_circuits, write_key
+from commands.running import console, run, say
+from operations.circuits import CircuitsView, OnChain, look_at_circuits, register_circuits, write_key
 from prover.importing import import_ceremony_key
 from prover.keys import UNSAFE, load_verifying_key
 from prover.making import KeyStage, make_development_keys
 from settings import load_settings
-from settlement.circuits import CircuitKey
+from settlement.circuits import FOREIGN_CIRCUIT, CircuitKey, RegisteredCircuit
 from settlement.shapes import SHAPES, Shape
 
 SHOWN_DIGITS: Final = 16
 """Of a digest in a table; `--json` has all 64."""
+
+NOT_LISTED: Final = "whether circuits of other ids are registered could not be found out"
+"""By a node that does not list a program's accounts."""
+
+_DOUBTS: Final[dict[OnChain, str]] = {
+    "registered": "no key here to compare it with: compare it with the ceremony's",
+    "another key": "NOT the key here: whoever made it may be able to settle anything",
+}
+"""What an operator must know of a circuit on chain that is not known to be his."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -50,7 +59,7 @@ OneShape = Annotated[Shape, typer.Argument(parser=_shape, metavar="SHAPE", help=
 def list_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with all digits of the digests.")] = False,
 ) -> None:
-    """Show every shape: whether it is in use, its key and where that is from, and what is registered on chain."""
+    """Show every shape: whether it is in use, its key and where that is from, and every circuit that is registered on chain."""
     run(_list(as_json))
 
 
@@ -135,16 +144,32 @@ def _show(view: CircuitsView) -> None:
         if view.place is None
         else f"on chain: {view.place}"
     )
+    notes += [
+        f"circuit {circuit.shape.circuit_id} ({circuit.shape.name}), verifying key {circuit.registered}: {doubt}"
+        for circuit in view.circuits
+        if (doubt := _DOUBTS.get(circuit.on_chain))
+    ]
+    notes += foreign_lines(view.foreign)
+    if view.foreign_problem is not None:
+        notes.append(f"{NOT_LISTED}: {view.foreign_problem}")
     for note in notes:
-        console.print(note, markup=False, highlight=False, soft_wrap=True)
+        say(note)
+
+
+def foreign_lines(circuits: Sequence[RegisteredCircuit]) -> list[str]:
+    """A line for each circuit that is none of this release's."""
+    return [
+        f"circuit {circuit.circuit_id} ({circuit.bets}x{circuit.players}), verifying key {circuit.sha256}: {FOREIGN_CIRCUIT}"
+        for circuit in circuits
+    ]
 
 
 async def _make(shapes: Sequence[Shape]) -> int:
     settings = load_settings()
-    _say(f"keys for {UNSAFE}; whoever makes them can forge proofs")
+    say(f"keys for {UNSAFE}; whoever makes them can forge proofs")
 
     def tell(shape: Shape, stage: KeyStage) -> None:
-        _say(f"{shape.name}: {stage}{', so no development key is made' if stage is KeyStage.CEREMONY else ''}")
+        say(f"{shape.name}: {stage}{', so no development key is made' if stage is KeyStage.CEREMONY else ''}")
 
     wanted = shapes or settings.shapes
     await asyncio.to_thread(make_development_keys, settings.circuit_keys, wanted, tell)
@@ -177,21 +202,19 @@ async def _register(shapes: Sequence[Shape]) -> int:
     settings = load_settings()
     wanted = shapes or settings.shapes
     with console.status("registering…") as status:
-        added = await register_circuits(settings, wanted, lambda shape: status.update(f"registering {shape.name}…"))
-    for shape in wanted:
-        _say(f"circuit {shape.name}: {'registered' if added[shape] else 'was registered already'}")
-        _tell_key(load_verifying_key(settings.circuit_keys, shape))
+        registered = await register_circuits(
+            settings, wanted, lambda shape: status.update(f"registering {shape.name}…")
+        )
+    for key, added in registered:
+        say(f"circuit {key.shape.name}: {'registered' if added else 'was registered already'}")
+        _tell_key(key)
     return 0
 
 
 def _tell_key(key: CircuitKey) -> None:
-    _say(_line(key))
+    say(_line(key))
 
 
 def _line(key: CircuitKey) -> str:
     zkey = f", zkey {key.zkey_sha256}" if key.zkey_sha256 else ""
     return f"circuit {key.shape.name}: verifying key {key.sha256} ({key.origin.remark}{zkey})"
-
-
-def _say(text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)

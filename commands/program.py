@@ -1,6 +1,5 @@
 """`starter.py program`: the settlement program's code on the chain, and who may replace it."""
 
-import asyncio
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -11,8 +10,10 @@ import typer
 from rich.table import Table
 from solders.pubkey import Pubkey
 
-from commands.running import console, run
+from commands.circuit import NOT_LISTED, foreign_lines
+from commands.running import console, from_input, run, say
 from embedded.console import shown_progress
+from ledger.deployment import Staged
 from operations import programs
 from operations.programs import Confirm, NotConfirmed, ProgramReport, Progress
 from operations.provisioning import LAMPORTS_PER_SOL
@@ -41,7 +42,7 @@ def _address(text: str) -> Pubkey:
 
 @app.command()
 def show(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Show what is deployed, since when, who may replace it, and what a deployment costs. Needs no key."""
+    """Show what is deployed, since when, who may replace it, its circuits, and what a deployment costs. Needs no key."""
     run(_show(as_json))
 
 
@@ -108,6 +109,10 @@ async def _show(as_json: bool) -> int:
         console.print_json(report.model_dump_json())
     else:
         console.print(_table(report))
+        for line in foreign_lines(report.foreign_circuits):
+            say(line)
+        if report.foreign_circuits_problem is not None:
+            say(f"{NOT_LISTED}: {report.foreign_circuits_problem}")
     return 0
 
 
@@ -128,6 +133,10 @@ def _table(report: ProgramReport) -> Table:
         ("last deployed in slot", slot),
         ("upgrade authority", right),
         ("authority", report.authority or "not initialised"),
+        (
+            "circuits",
+            ", ".join(f"{circuit.circuit_id} ({circuit.bets}x{circuit.players})" for circuit in report.circuits),
+        ),
         ("a deployment costs at most", f"{cost:,} lamports ({cost / LAMPORTS_PER_SOL:.4f} SOL)"),
     ):
         table.add_row(name, value or "–")
@@ -137,24 +146,27 @@ def _table(report: ProgramReport) -> Table:
 async def _deploy() -> int:
     with _written("deploying") as progress:
         program_id, had_to = await programs.deploy(load_settings(), progress)
-    _say(f"{program_id} {'is deployed' if had_to else 'is deployed already with this code: nothing to do'}")
+    say(f"{program_id} {'is deployed' if had_to else 'is deployed already with this code: nothing to do'}")
     return 0
 
 
 async def _upgrade(upgrade_authority: Path | None) -> int:
     with _written("upgrading") as progress:
         had_to = await programs.upgrade(load_settings(), upgrade_authority, progress)
-    _say("upgraded" if had_to else "the program runs this release's code already: nothing to do")
+    say("upgraded" if had_to else "the program runs this release's code already: nothing to do")
     return 0
 
 
 async def _stage() -> int:
     with _written("writing") as progress:
-        buffer, had_to = await programs.stage(load_settings(), progress)
-    if had_to:
-        _say(f"buffer {buffer} holds this release's code and belongs to the program's upgrade authority")
-    else:
-        _say(f"nothing to do: the program runs this release's code already, or buffer {buffer} holds it")
+        buffer, staged = await programs.stage(load_settings(), progress)
+    match staged:
+        case Staged.RUNS_ALREADY:
+            say("the program runs this release's code already: nothing to do")
+        case Staged.WRITTEN_ALREADY:
+            say(f"buffer {buffer} of the program's upgrade authority holds this release's code already: nothing to do")
+        case Staged.WRITTEN:
+            say(f"buffer {buffer} holds this release's code and belongs to the program's upgrade authority")
     return 0
 
 
@@ -163,19 +175,19 @@ async def _hand_over(
 ) -> int:
     confirm = _confirming(confirmed, "--yes-hand-over")
     had_to = await programs.hand_over(load_settings(), upgrade_authority, new_authority, new_key, confirm)
-    _say(f"{new_authority} is the upgrade authority{'' if had_to else ' already: nothing to do'}")
+    say(f"{new_authority} is the upgrade authority{'' if had_to else ' already: nothing to do'}")
     return 0
 
 
 async def _freeze(upgrade_authority: Path | None, confirmed: Pubkey | None) -> int:
     had_to = await programs.freeze(load_settings(), upgrade_authority, _confirming(confirmed, "--yes-freeze-for-ever"))
-    _say("frozen, for ever" if had_to else "the program is frozen already: nothing to do")
+    say("frozen, for ever" if had_to else "the program is frozen already: nothing to do")
     return 0
 
 
 async def _reclaim(buffer: Pubkey | None, upgrade_authority: Path | None) -> int:
     lamports = await programs.reclaim(load_settings(), upgrade_authority, buffer)
-    _say(f"{lamports:,} lamports came back" if lamports else "there is no such buffer: nothing to do")
+    say(f"{lamports:,} lamports came back" if lamports else "there is no such buffer: nothing to do")
     return 0
 
 
@@ -190,8 +202,8 @@ def _confirming(given: Pubkey | None, option: str) -> Confirm:
 
     async def confirm(consequence: str, program: Pubkey) -> None:
         if given is None:
-            _say(f"{consequence}\nType the program's address to go on:")
-            typed = (await asyncio.to_thread(sys.stdin.readline)).strip()
+            say(f"{consequence}\nType the program's address to go on:")
+            typed = (await from_input(sys.stdin.readline)).strip()
         else:
             typed = str(given)
         if typed != str(program):
@@ -200,7 +212,3 @@ def _confirming(given: Pubkey | None, option: str) -> Confirm:
             )
 
     return confirm
-
-
-def _say(text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)

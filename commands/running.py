@@ -3,8 +3,10 @@
 import asyncio
 import signal
 import sys
-from collections.abc import Coroutine
-from typing import Any, Final
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any, Final, TypeVar
 
 import structlog
 from rich.console import Console
@@ -27,6 +29,29 @@ MAX_LAMPORTS: Final = 2**63 - 1
 """The most that an amount on the command line may be: the program moves signed 64-bit amounts."""
 
 console = Console(width=None if sys.stdout.isatty() else REPORT_COLUMNS)
+
+_T = TypeVar("_T")
+
+
+def say(text: str) -> None:
+    """Prints text as it is: nothing in it is markup, and nothing is wrapped."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+async def from_input(read: Callable[[], _T]) -> _T:
+    """What `read` gives, which may wait for somebody to type. Ctrl-C ends the wait."""
+    answer = Future[_T]()
+
+    def reading() -> None:
+        answer.set_running_or_notify_cancel()
+        try:
+            answer.set_result(read())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    # A thread of asyncio's own would be waited for at the end, until somebody presses Enter.
+    threading.Thread(target=reading, daemon=True).start()
+    return await asyncio.wrap_future(answer)
 
 
 def run(work: Coroutine[Any, Any, int]) -> None:

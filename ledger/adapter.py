@@ -17,16 +17,19 @@ from ledger import layout
 from ledger.failures import Failure, Fault
 from ledger.lookup_tables import SettlementTables
 from ledger.program_errors import ProgramError
-from ledger.reading import PROVISION_REMEDY, READ_COMMITMENT, ConfirmedAt, ProgramReader
+from ledger.reading import PROVISION_REMEDY, ProgramReader
 from ledger.rpc import (
     INVALID_PARAMS,
     MAX_HISTORY_PER_REQUEST,
+    READ_COMMITMENT,
+    ConfirmedAt,
     EpochInfo,
     RequestRefused,
     RpcClient,
     SignatureStatus,
     Transaction,
 )
+from ledger.statuses import is_expired
 from ledger.transactions import (
     MAX_COMPUTE_UNITS,
     SETTLE_POSITION,
@@ -91,19 +94,6 @@ class _Sighting:
         return self.status is not None and self.status.confirmation_status == "finalized"
 
 
-def is_expired(
-    status: SignatureStatus | None, status_slot: int, last_valid_block_height: int, finalized: EpochInfo
-) -> bool:
-    """Whether a signed transaction provably can never land.
-
-    `finalized` must have been read before the status. Unknown alone proves nothing: the node may lag behind the chain that
-    `finalized` tells of (hence the slots), or the blockhash may still be good in a fork (hence the finalized height).
-    """
-    return (
-        status is None and finalized.block_height > last_valid_block_height and status_slot >= finalized.absolute_slot
-    )
-
-
 class SolanaLedger(ProgramReader):
     """`settlement.ports.Ledger` on one RPC node. `commitment`: when a batch counts as settled."""
 
@@ -125,17 +115,14 @@ class SolanaLedger(ProgramReader):
     async def check(self) -> layout.Config:
         """Raises `LedgerUnavailable` or `LedgerMisconfigured` unless the program is there, initialised, and obeys this key."""
         config = await super().check()
-        if config.authority != self._authority_key:
-            raise LedgerMisconfigured(
-                f"program {self._program} on {self._rpc.name} obeys authority {config.authority}, not {self._authority_key}:"
-                " set CROUPIER_AUTHORITY_KEYPAIR to the file of that key"
-            )
+        self.require_authority(config, self._authority_key)
         return config
 
     async def sign(self, statement: Statement, proof: Proof, attempt: int) -> SignedAttempt:
         """See the port."""
         settle = settle_instruction(statement, proof, self._program, self._authority_key)
-        tables = await self._tables.fitting(settle, statement.lane)
+        fitting = await self._tables.fitting(settle, statement.lane)
+        tables = fitting.tables
         blockhash = await self._rpc.latest_blockhash(READ_COMMITMENT)
 
         def message(unit_limit: int) -> MessageV0:
@@ -152,11 +139,10 @@ class SolanaLedger(ProgramReader):
             simulation = await self._rpc.simulate(encode(unsigned(message(MAX_COMPUTE_UNITS))), READ_COMMITMENT)
         except RequestRefused as refusal:
             if tables and refusal.code == INVALID_PARAMS:
-                # They were deactivated since they were read, or the node lags behind the one that was asked for them.
                 self._tables.forget(statement.lane)
-                raise LedgerUnavailable(
-                    f"{self._rpc.name} does not resolve the lookup tables of lane {statement.lane}: {refusal}"
-                ) from None
+                said = f"{self._rpc.name} does not resolve the lookup tables of lane {statement.lane}: {refusal}"
+                # They were deactivated since they were read. Of tables read just now it might be said for ever.
+                raise (SettlementRefused(said) if fitting.is_fresh else LedgerUnavailable(said)) from None
             raise SettlementRefused(str(refusal)) from None
         if simulation.err is not None:
             await self._raise_refusal(statement, Failure.of(simulation.err, [SETTLE_POSITION]))
@@ -336,7 +322,9 @@ class SolanaLedger(ProgramReader):
                 f"circuit {shape.circuit_id} ({shape.name}) is not registered with program {self._program} on"
                 f" {self._rpc.name}: {PROVISION_REMEDY}"
             )
-        registered = layout.Circuit.decode(circuit.data)
+        registered = self._decoded(
+            layout.Circuit.decode, circuit, layout.circuit_address(self._program, shape.circuit_id)
+        )
         if (registered.bets, registered.players) != (shape.bets, shape.players):
             raise LedgerMisconfigured(
                 f"circuit {shape.circuit_id} is registered on {self._rpc.name} for {registered.bets} bets of"

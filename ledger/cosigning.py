@@ -15,7 +15,8 @@ from solders.pubkey import Pubkey
 from solders.transaction import Transaction
 
 from ledger import instructions
-from ledger.transfers import encode, message_of
+from ledger.transactions import encode
+from ledger.transfers import message_of
 from settlement.errors import CroupierError
 
 _UNIT_LIMIT: Final = struct.Struct("<BI")
@@ -71,17 +72,20 @@ def read_withdrawal(raw: str, *, program: Pubkey, authority: Pubkey, lane: int, 
         raise NotAWithdrawal("it holds no withdrawal: do not sign it; ask the operator for another") from None
     # Rebuilt and compared whole, so nothing has to be thought of that could be wrong with it.
     expected = message_of(
-        instructions.withdraw(program, authority, lane, owner, lamports),
+        [instructions.withdraw(program, authority, lane, owner, lamports)],
         authority,
         message.recent_blockhash,
         units=units,
-        micro_lamports=micro_lamports,
+        micro_lamports_per_unit=micro_lamports,
     )
     if bytes(message) != bytes(expected) or content != bytes(transaction):
         raise NotAWithdrawal(
             f"it is not a withdrawal from the vault of {owner} on lane {lane} to {owner} that program {program} and"
             f" authority {authority} know: do not sign it; look at CROUPIER_PROGRAM_ID, or ask the operator"
         )
+    # Solana's own types do not look at it, and end the process where they miss one.
+    if len(transaction.signatures) != message.header.num_required_signatures:
+        raise NotAWithdrawal("it has more or fewer signatures than it has signers: ask the operator for another")
     if not transaction.verify_with_results()[0]:
         raise NotAWithdrawal(f"authority {authority} has not signed it: ask the operator for another")
     return HalfSigned(transaction, lamports)

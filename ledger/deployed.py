@@ -9,8 +9,8 @@ from typing import Final
 from solders.pubkey import Pubkey
 
 from ledger import layout, loader
-from ledger.landing import COMMITMENT, Polling
-from ledger.rpc import Commitment, RpcClient
+from ledger.landing import Polling
+from ledger.rpc import READ_COMMITMENT, Commitment, RpcClient
 from settlement.errors import LedgerMisconfigured
 
 # Of a 64-bit ELF file: where its tables are, and where a segment is.
@@ -42,7 +42,7 @@ class DeployedProgram:
 
 
 async def deployed_program(
-    rpc: RpcClient, address: Pubkey, commitment: Commitment = COMMITMENT
+    rpc: RpcClient, address: Pubkey, commitment: Commitment = READ_COMMITMENT
 ) -> DeployedProgram | None:
     """None if nothing stands at the address. Raises `LedgerMisconfigured` if it is no upgradeable program, `LedgerUnavailable`."""
     # In one request, so that both are of one slot.
@@ -63,12 +63,22 @@ async def deployed_program(
     )
 
 
+async def require_deployed(rpc: RpcClient, address: Pubkey) -> DeployedProgram:
+    """As `deployed_program`. Raises `LedgerMisconfigured` with the remedy if nothing stands there."""
+    program = await deployed_program(rpc, address)
+    if program is None:
+        raise LedgerMisconfigured(
+            f"program {address} is not deployed on {rpc.name}: run `python starter.py program deploy`"
+        )
+    return program
+
+
 async def wait_for_program(
     rpc: RpcClient,
     address: Pubkey,
     awaited: str,
     condition: Callable[[DeployedProgram], bool],
-    commitment: Commitment = COMMITMENT,
+    commitment: Commitment = READ_COMMITMENT,
 ) -> None:
     """Returns once the condition holds. Raises as `deployed_program`, and `LedgerUnavailable` after too long."""
     polling = Polling(rpc.name, f"program {address} {awaited}")
@@ -81,11 +91,11 @@ async def wait_for_program(
 
 async def wait_until_callable(rpc: RpcClient, address: Pubkey) -> None:
     """Code runs from the slot after its deployment, upgrade or extension on; no other may follow before."""
-    now = (await rpc.epoch_info(COMMITMENT)).absolute_slot
+    now = (await rpc.epoch_info(READ_COMMITMENT)).absolute_slot
     polling = Polling(rpc.name, f"program {address} to become callable")
     while (program := await deployed_program(rpc, address)) is None or now <= program.slot:
         await polling.wait()
-        now = (await rpc.epoch_info(COMMITMENT)).absolute_slot
+        now = (await rpc.epoch_info(READ_COMMITMENT)).absolute_slot
 
 
 def require_upgrade_authority(program: DeployedProgram, key: Pubkey, node: str) -> None:

@@ -6,21 +6,24 @@ again by a key derived from its writer's and the code. It must never replace cod
 
 import hashlib
 from collections.abc import Callable
+from enum import Enum, auto
 from typing import Final
 
 from solders.keypair import Keypair
 from solders.pubkey import Pubkey
+from solders.system_program import ID as SYSTEM_PROGRAM
 
 from ledger import layout, loader
 from ledger.deployed import (
     DeployedProgram,
     deployed_program,
+    require_deployed,
     require_upgrade_authority,
     wait_for_program,
     wait_until_callable,
 )
-from ledger.landing import COMMITMENT, COMPUTE_UNITS_PER_INSTRUCTION, Job, Lander
-from ledger.rpc import Account, RpcClient
+from ledger.landing import COMPUTE_UNITS_PER_INSTRUCTION, Job, Lander
+from ledger.rpc import READ_COMMITMENT, Account, RpcClient
 from settlement.errors import LedgerMisconfigured
 
 FEE_PER_SIGNATURE_LAMPORTS: Final = 5_000
@@ -31,10 +34,19 @@ _TRANSACTIONS_BESIDE_WRITES: Final = 3
 """Create the buffer; extend the program; deploy, upgrade or hand the buffer over."""
 _MAX_SIGNATURES: Final = 2
 """The payer's, and the program's, the buffer's or the upgrade authority's."""
-_MAX_INSTRUCTIONS: Final = 2
+_MAX_INSTRUCTIONS: Final = 4
+"""Those that create the buffer."""
 
 Progress = Callable[[int, int], None]
 """Called with how many transactions of how many have landed."""
+
+
+class Staged(Enum):
+    """Where the code is that was to be staged: in the buffer, by now or from before, or run by the program already."""
+
+    WRITTEN = auto()
+    WRITTEN_ALREADY = auto()
+    RUNS_ALREADY = auto()
 
 
 class Deployer:
@@ -98,7 +110,7 @@ class Deployer:
         Refused before anything is paid if this key is not the upgrade authority. If it is killed while the extension of
         a too small program is under way and run again at once, the program may be extended twice: room, and its rent.
         """
-        found = await self._require_program(program)
+        found = await require_deployed(self._rpc, program)
         if found.runs(code):
             await wait_until_callable(self._rpc, program)
             return False
@@ -111,14 +123,11 @@ class Deployer:
         await self._wait_until_it_runs(program, code)
         return True
 
-    async def stage(self, program: Pubkey, code: bytes, progress: Progress) -> bool:
-        """Writes `code` into a buffer that belongs to the program's upgrade authority, who can then upgrade with it alone.
-
-        Answers whether there was anything to do: not if the program runs that code, or the buffer is there.
-        """
-        found = await self._require_program(program)
+    async def stage(self, program: Pubkey, code: bytes, progress: Progress) -> Staged:
+        """Writes `code` into a buffer that belongs to the program's upgrade authority, who can then upgrade with it alone."""
+        found = await require_deployed(self._rpc, program)
         if found.runs(code):
-            return False
+            return Staged.RUNS_ALREADY
         owner = found.upgrade_authority
         if owner is None or owner == self.authority:
             require_upgrade_authority(found, self.authority, self._rpc.name)
@@ -129,11 +138,11 @@ class Deployer:
         written = await self._account(address)
         if written is not None and written.data == _buffer_header(owner) + code:
             await self._extend(found, code)
-            return False
+            return Staged.WRITTEN_ALREADY
         await self._prepare_upgrade(found, code, progress)
         hand_over = loader.set_buffer_authority(address, authority=self.authority, new=owner)
         await self._land(Job("handing the buffer over", [hand_over], self._writer_signing()))
-        return True
+        return Staged.WRITTEN
 
     async def reclaim(self, buffer: Pubkey) -> int:
         """Closes a buffer that this key may write; answers how many lamports that gave back to the payer.
@@ -181,8 +190,8 @@ class Deployer:
         key = self._buffer_key(code)
         buffer, size = key.pubkey(), loader.BUFFER_HEADER.size + len(code)
         account = await self._account(buffer)
-        if account is None:
-            lamports = await self._rpc.rent_minimum(size)
+        if account is None or account.owner == SYSTEM_PROGRAM:
+            lamports = max(0, await self._rpc.rent_minimum(size) - (account.lamports if account else 0))
             create = loader.create_buffer(
                 len(code), buffer=buffer, payer=self._payer, authority=self.authority, lamports=lamports
             )
@@ -221,16 +230,8 @@ class Deployer:
         await wait_for_program(self._rpc, program, "to hold the code", lambda found: found.runs(code))
         await wait_until_callable(self._rpc, program)
 
-    async def _require_program(self, program: Pubkey) -> DeployedProgram:
-        found = await deployed_program(self._rpc, program)
-        if found is None:
-            raise LedgerMisconfigured(
-                f"program {program} is not deployed on {self._rpc.name}: run `python starter.py program deploy`"
-            )
-        return found
-
     async def _require_lamports(self, needed: int, code: bytes, purpose: str) -> None:
-        accounts = await self._rpc.accounts([self._payer, self.buffer_address(code)], COMMITMENT)
+        accounts = await self._rpc.accounts([self._payer, self.buffer_address(code)], READ_COMMITMENT)
         held = sum(account.lamports for account in accounts if account)
         if held < needed:
             raise LedgerMisconfigured(
@@ -249,7 +250,7 @@ class Deployer:
         await self._lander.land([job])
 
     async def _account(self, address: Pubkey) -> Account | None:
-        return (await self._rpc.account(address, COMMITMENT)).value
+        return (await self._rpc.account(address, READ_COMMITMENT)).value
 
 
 async def deployment_lamports(rpc: RpcClient, code: bytes, micro_lamports_per_unit: int) -> int:

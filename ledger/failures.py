@@ -89,7 +89,7 @@ class Failure:
     @classmethod
     def _of_program(cls, code: int) -> Self:
         if code == _SYSTEM_RESULT_WITH_NEGATIVE_LAMPORTS:
-            return cls(Fault.PAYER, "the payer cannot cover the rent of a new account")
+            return cls(Fault.PAYER, "the payer has too few lamports for a transfer or for the rent of a new account")
         decoded = decode_error(code)
         if decoded is None:
             return cls(Fault.SETTLEMENT, f"custom error {code:#x}")

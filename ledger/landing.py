@@ -5,28 +5,22 @@ be durable before they are sent: what is under way here is forgotten when the pr
 """
 
 import asyncio
-import itertools
-import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
-from solders.compute_budget import set_compute_unit_limit, set_compute_unit_price
 from solders.hash import Hash
 from solders.instruction import Instruction
 from solders.keypair import Keypair
 from solders.message import Message
 
-from ledger.adapter import is_expired
 from ledger.failures import Failure, Fault
-from ledger.rpc import Commitment, EpochInfo, RequestRefused, RpcClient, Seen, SignatureStatus, TransactionError
-from ledger.transactions import sign_message
+from ledger.rpc import READ_COMMITMENT, EpochInfo, RequestRefused, RpcClient, TransactionError
+from ledger.statuses import has_landed, is_expired
+from ledger.transactions import BUDGET_INSTRUCTIONS, budgeted, distinguishing_units, sign_message
 from settlement.errors import LedgerMisconfigured, LedgerUnavailable
-
-COMMITMENT: Final[Commitment] = "confirmed"
-"""What is read and waited for."""
 
 MAX_IN_FLIGHT: Final = 16
 """Transactions sent and not yet confirmed."""
@@ -34,15 +28,17 @@ RESEND_SECONDS: Final = 2.0
 FIRST_POLL_SECONDS: Final = 0.05
 LAST_POLL_SECONDS: Final = 1.0
 """How long the waits between looks at the ledger become while nothing lands."""
-STALL_SECONDS: Final = 90.0
-"""How long to wait without anything landing before giving up: longer than a blockhash lives (60 s)."""
+STALL_SECONDS: Final = 150.0
+"""How long to wait without anything happening before giving up.
+
+Longer than it takes until a transaction has provably expired: the 150 blocks for which its blockhash is good and some 32 until the
+last of them is final, 73 s at a block every 400 ms and 91 s at 500 ms.
+"""
+MAX_SIGNINGS: Final = 5
+"""So often one job is signed before it is given up: on a chain that takes other transactions but not this one."""
 
 COMPUTE_UNITS_PER_INSTRUCTION: Final = 200_000
 """The runtime's own default (agave `DEFAULT_INSTRUCTION_COMPUTE_UNIT_LIMIT`)."""
-_DISTINGUISHING_UNITS: Final = 1_000
-
-_PREFIX_INSTRUCTIONS: Final = 2
-"""The compute-budget instructions in front of each transaction."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +56,14 @@ class _Flight:
     """A job's signed transaction under way."""
 
     job: Job
+    signings: int
     raw: str
     last_valid_block_height: int
     sent_at: float
+
+
+_Waiting: TypeAlias = deque[tuple[Job, int]]
+"""Jobs to be signed, and how often each was."""
 
 
 class Lander:
@@ -76,14 +77,13 @@ class Lander:
         self._payer = payer
         self._payer_key = payer.pubkey()
         self._micro_lamports_per_unit = priority_fee_micro_lamports
-        self._distinct = itertools.count(secrets.randbelow(_DISTINGUISHING_UNITS))
 
     async def land(self, jobs: Sequence[Job], landed: Callable[[], None] = lambda: None) -> None:
         """Signs, sends and re-sends until every job is confirmed, in any order, several in flight.
 
         A job is signed anew only when its last transaction has provably expired, so a transfer is never made twice.
         """
-        waiting, flying = deque(jobs), dict[str, _Flight]()
+        waiting, flying = deque((job, 0) for job in jobs), dict[str, _Flight]()
         polling = Polling(self._rpc.name, "transactions to land")
         while waiting or flying:
             try:
@@ -94,7 +94,7 @@ class Lander:
                 polling.trouble = error
             await polling.wait()
 
-    async def _launch(self, waiting: deque[Job], flying: dict[str, _Flight]) -> None:
+    async def _launch(self, waiting: _Waiting, flying: dict[str, _Flight]) -> None:
         """Fills the room in flight, and sends again what has been under way for long."""
         now = time.monotonic()
         for flight in flying.values():
@@ -103,25 +103,28 @@ class Lander:
                 await self._send(flight, preflight=False)
         if not waiting or len(flying) >= MAX_IN_FLIGHT:
             return
-        blockhash = await self._rpc.latest_blockhash(COMMITMENT)
+        blockhash = await self._rpc.latest_blockhash(READ_COMMITMENT)
         while waiting and len(flying) < MAX_IN_FLIGHT:
-            job = waiting.popleft()
+            job, signings = waiting.popleft()
+            if signings >= MAX_SIGNINGS:
+                raise LedgerMisconfigured(
+                    f"{job.purpose} on {self._rpc.name} has expired {signings} times without landing: run it again later, or"
+                    " with a higher CROUPIER_PRIORITY_FEE_MICRO_LAMPORTS"
+                )
             signature, raw = sign_message(self._message(job, blockhash.blockhash), [self._payer, *job.co_signers])
-            flight = _Flight(job, raw, blockhash.last_valid_block_height, now)
+            flight = _Flight(job, signings + 1, raw, blockhash.last_valid_block_height, now)
             # Under way before it is sent: a node that fails in answering may have passed it on.
             flying[signature] = flight
             await self._send(flight, preflight=job.preflight)
 
     def _message(self, job: Job, blockhash: str) -> Message:
-        # The odd units make two equal transfers over one blockhash two transactions.
-        odd_units = next(self._distinct) % _DISTINGUISHING_UNITS
-        units = COMPUTE_UNITS_PER_INSTRUCTION * len(job.instructions) + odd_units
-        prefix = [set_compute_unit_limit(units), set_compute_unit_price(self._micro_lamports_per_unit)]
-        return Message.new_with_blockhash([*prefix, *job.instructions], self._payer_key, Hash.from_string(blockhash))
+        units = COMPUTE_UNITS_PER_INSTRUCTION * len(job.instructions) + distinguishing_units()
+        body = budgeted(job.instructions, units=units, micro_lamports_per_unit=self._micro_lamports_per_unit)
+        return Message.new_with_blockhash(body, self._payer_key, Hash.from_string(blockhash))
 
     async def _send(self, flight: _Flight, *, preflight: bool) -> None:
         try:
-            await self._rpc.send(flight.raw, preflight=COMMITMENT if preflight else None)
+            await self._rpc.send(flight.raw, preflight=READ_COMMITMENT if preflight else None)
         except RequestRefused as refusal:
             error = refusal.transaction_error
             failure = self._failure(flight.job, error) if error is not None else None
@@ -129,7 +132,7 @@ class Lander:
             if failure is None or failure.fault not in (Fault.BLOCKHASH, Fault.PROCESSED):
                 raise self._refused(flight.job, failure.text if failure else str(refusal), failure) from None
 
-    async def _observe(self, waiting: deque[Job], flying: dict[str, _Flight], landed: Callable[[], None]) -> bool:
+    async def _observe(self, waiting: _Waiting, flying: dict[str, _Flight], landed: Callable[[], None]) -> bool:
         """Takes out of `flying` what has landed or expired; answers whether anything has."""
         finalized: EpochInfo = await self._rpc.epoch_info("finalized")
         signatures = list(flying)
@@ -139,17 +142,18 @@ class Lander:
             if status.value is not None and status.value.err is not None:
                 failure = self._failure(flight.job, status.value.err)
                 raise self._refused(flight.job, failure.text, failure)
-            if has_confirmed(status):
+            if has_landed(status.value, READ_COMMITMENT):
                 del flying[signature]
                 landed()
                 moved = True
             elif is_expired(status.value, status.slot, flight.last_valid_block_height, finalized):
                 del flying[signature]
-                waiting.append(flight.job)
+                waiting.append((flight.job, flight.signings))
+                moved = True
         return moved
 
     def _failure(self, job: Job, error: TransactionError) -> Failure:
-        return Failure.of(error, range(_PREFIX_INSTRUCTIONS, _PREFIX_INSTRUCTIONS + len(job.instructions)))
+        return Failure.of(error, range(BUDGET_INSTRUCTIONS, BUDGET_INSTRUCTIONS + len(job.instructions)))
 
     def _refused(self, job: Job, text: str, failure: Failure | None) -> LedgerMisconfigured:
         if failure is not None and failure.fault is Fault.PAYER:
@@ -166,10 +170,13 @@ class Polling:
         self._node = node
         self._awaited = awaited
         self.trouble: LedgerUnavailable | None = None
+        self._since = 0.0
+        self._seconds = 0.0
         self.restart()
 
     def restart(self) -> None:
-        """Something has happened."""
+        """Something has happened, so what went wrong before is over."""
+        self.trouble = None
         self._since = time.monotonic()
         self._seconds = FIRST_POLL_SECONDS
 
@@ -181,12 +188,3 @@ class Polling:
             )
         await asyncio.sleep(self._seconds)
         self._seconds = min(self._seconds * 1.5, LAST_POLL_SECONDS)
-
-
-def has_confirmed(status: Seen[SignatureStatus | None]) -> bool:
-    """Whether a node says that a transaction has succeeded and will most likely stay."""
-    return (
-        status.value is not None
-        and status.value.err is None
-        and status.value.confirmation_status in (COMMITMENT, "finalized")
-    )

@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 
 from solders.pubkey import Pubkey
 
+from settlement.errors import LedgerMisconfigured
 from settlement.limits import MAX_LANE
 from settlement.verifying_keys import VERIFYING_KEY_BYTES
 
@@ -55,8 +56,8 @@ BATCH_BYTES: Final = _BATCH.size
 TABLE_BYTES: Final = _TABLE.size
 
 
-class MalformedAccount(ValueError):
-    """Account data that the program cannot have written."""
+class MalformedAccount(LedgerMisconfigured):
+    """Account data that this release's program cannot have written: another release's, or a node's mistake."""
 
 
 @dataclass(frozen=True)

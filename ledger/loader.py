@@ -11,7 +11,16 @@ from typing import Final
 from solders.instruction import AccountMeta, Instruction
 from solders.pubkey import Pubkey
 from solders.system_program import ID as SYSTEM_PROGRAM
-from solders.system_program import CreateAccountParams, create_account
+from solders.system_program import (
+    AllocateParams,
+    AssignParams,
+    CreateAccountParams,
+    TransferParams,
+    allocate,
+    assign,
+    create_account,
+    transfer,
+)
 from solders.sysvar import CLOCK, RENT
 
 from ledger.layout import UPGRADEABLE_LOADER, programdata_address
@@ -55,9 +64,14 @@ PROGRAMDATA_HEADER: Final = struct.Struct("<IQB32s")
 def create_buffer(
     code_bytes: int, *, buffer: Pubkey, payer: Pubkey, authority: Pubkey, lamports: int
 ) -> list[Instruction]:
-    """An empty buffer account that `authority` may write. One transaction's: in between, anybody could take the account."""
+    """An empty buffer account that `authority` may write. One transaction's: in between, anybody could take the account.
+
+    `lamports`: what its address lacks. It is not "created", which lamports that anybody has sent there would hinder.
+    """
     return [
-        _create(payer, buffer, BUFFER_HEADER.size + code_bytes, lamports),
+        transfer(TransferParams(from_pubkey=payer, to_pubkey=buffer, lamports=lamports)),
+        allocate(AllocateParams(pubkey=buffer, space=BUFFER_HEADER.size + code_bytes)),
+        assign(AssignParams(pubkey=buffer, owner=UPGRADEABLE_LOADER)),
         Instruction(
             UPGRADEABLE_LOADER,
             struct.pack("<I", _Opcode.INITIALIZE_BUFFER),
@@ -87,7 +101,15 @@ def deploy(
     Signed by the program's key too. The program can be called one slot later.
     """
     return [
-        _create(payer, program, PROGRAM_ACCOUNT_BYTES, lamports),
+        create_account(
+            CreateAccountParams(
+                from_pubkey=payer,
+                to_pubkey=program,
+                lamports=lamports,
+                space=PROGRAM_ACCOUNT_BYTES,
+                owner=UPGRADEABLE_LOADER,
+            )
+        ),
         Instruction(
             UPGRADEABLE_LOADER,
             struct.pack("<IQ", _Opcode.DEPLOY_WITH_MAX_DATA_LEN, code_bytes),
@@ -173,14 +195,6 @@ def _set_authority(account: Pubkey, authority: Pubkey, new: Pubkey | None) -> In
     if new is not None:
         accounts.append(_read(new))
     return Instruction(UPGRADEABLE_LOADER, struct.pack("<I", _Opcode.SET_AUTHORITY), accounts)
-
-
-def _create(payer: Pubkey, account: Pubkey, size: int, lamports: int) -> Instruction:
-    return create_account(
-        CreateAccountParams(
-            from_pubkey=payer, to_pubkey=account, lamports=lamports, space=size, owner=UPGRADEABLE_LOADER
-        )
-    )
 
 
 def _signing(key: Pubkey) -> AccountMeta:

@@ -162,6 +162,14 @@ def _table(address: Pubkey, account: Account | None, slot: int) -> LookupTable |
     return LookupTable(address, state.meta.authority, entries, usable)
 
 
+@dataclass(frozen=True)
+class Fitting:
+    """The tables with which a settlement fits into one transaction. `is_fresh`: they were read for it, not kept from before."""
+
+    tables: Sequence[AddressLookupTableAccount]
+    is_fresh: bool
+
+
 class SettlementTables:
     """The tables that settlements are signed with, kept per lane until they prove too old."""
 
@@ -176,7 +184,7 @@ class SettlementTables:
         """The node does not know the tables as they are kept here."""
         self._known.pop(lane, None)
 
-    async def fitting(self, settle: Instruction, lane: int) -> Sequence[AddressLookupTableAccount]:
+    async def fitting(self, settle: Instruction, lane: int) -> Fitting:
         """Tables with which the settlement fits into one transaction: none, those known, or those read anew.
 
         Raises `LedgerUnavailable`, or `LedgerMisconfigured` if it does not fit with any.
@@ -184,7 +192,7 @@ class SettlementTables:
         for tables in (NO_TABLES, self._known.get(lane, NO_TABLES)):
             shortening = tables.shortening(settle)
             if settlement_bytes(settle, self._authority, shortening) <= MAX_TRANSACTION_BYTES:
-                return shortening
+                return Fitting(shortening, is_fresh=False)
         tables = await read_lane_tables(self._rpc, self._program, lane, self._commitment)
         self._known[lane] = tables
         shortening = tables.shortening(settle)
@@ -196,4 +204,4 @@ class SettlementTables:
                 f" lane's lookup tables on {self._rpc.name} lack accounts{defects}: {PROVISION_REMEDY}, which"
                 " completes them"
             )
-        return shortening
+        return Fitting(shortening, is_fresh=True)

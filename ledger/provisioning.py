@@ -12,11 +12,11 @@ from solders.pubkey import Pubkey
 from solders.system_program import TransferParams, transfer
 
 from ledger import instructions, layout
-from ledger.adapter import is_expired
 from ledger.clusters import PUBLIC_CLUSTERS
-from ledger.landing import COMMITMENT, Job, Lander, Polling, has_confirmed
+from ledger.landing import Job, Lander, Polling
 from ledger.lookup_tables import MAX_VAULTS_PER_LANE, needing_tables
-from ledger.rpc import Account, RequestRefused, RpcClient
+from ledger.rpc import READ_COMMITMENT, Account, RequestRefused, RpcClient
+from ledger.statuses import has_landed, is_expired
 from ledger.table_filling import TableFiller, too_many_vaults
 from settlement.errors import LedgerMisconfigured, LedgerUnavailable
 from settlement.shapes import Shape
@@ -76,7 +76,7 @@ class Provisioner:
                 f"circuit {shape.circuit_id} of program {program} on {self._rpc.name} is {found.bets}x{found.players} with"
                 f" verifying key {verifying_key_digest(found.verifying_key)}, not {shape.name} with"
                 f" {verifying_key_digest(verifying_key)}: use the key files that belong to it (CROUPIER_CIRCUIT_KEYS), or deploy"
-                " under another program key"
+                " under another program key; the embedded stack starts afresh after `make clean`"
             )
         return False
 
@@ -84,12 +84,13 @@ class Provisioner:
         """Opens the houses of lanes 0…`lanes`-1 that are not open; answers how many."""
         addresses = [layout.house_address(program, lane) for lane in range(lanes)]
         missing = await self._missing(program, addresses)
-        await self._lander.land(
-            [
-                Job(f"opening the house of lane {lane}", [instructions.open_house(program, self._authority_key, lane)])
-                for lane in missing
-            ]
-        )
+        opening = [
+            Job(f"opening the house of lane {lane}", [instructions.open_house(program, self._authority_key, lane)])
+            for lane in missing
+        ]
+        # The last by itself before the others: it tells how many lanes there are (`ledger.lanes`), also if this is interrupted.
+        await self._lander.land(opening[-1:])
+        await self._lander.land(opening[:-1])
         return len(missing)
 
     async def ensure_vaults(
@@ -123,9 +124,10 @@ class Provisioner:
             raise too_many_vaults(lane)
 
     async def transfer(self, lamports: Mapping[Pubkey, int]) -> None:
-        """Sends lamports from the authority to addresses: a house's bankroll, deposits into vaults.
+        """Sends lamports from the authority to addresses on a ledger of one's own, as benchmarks and tests do.
 
-        If it is interrupted, some may have arrived: look at `balances` before sending again.
+        It is forgotten when the process ends: if it is interrupted, some may have arrived or still arrive. What an operator pays
+        out goes by way of the outbox (`operations.top_ups`).
         """
         transfers = [
             transfer(TransferParams(from_pubkey=self._authority_key, to_pubkey=address, lamports=amount))
@@ -135,7 +137,7 @@ class Provisioner:
 
     async def balances(self, addresses: Sequence[Pubkey]) -> list[int]:
         """Lamports at each address, rent minimum included."""
-        accounts = await self._rpc.accounts(addresses, COMMITMENT)
+        accounts = await self._rpc.accounts(addresses, READ_COMMITMENT)
         return [account.lamports if account else 0 for account in accounts]
 
     async def airdrop(self, address: Pubkey, lamports: int) -> None:
@@ -155,18 +157,18 @@ class Provisioner:
         while True:
             finalized = await self._rpc.epoch_info("finalized")
             [status] = await self._rpc.signature_statuses([signature])
-            if has_confirmed(status):
+            if has_landed(status.value, READ_COMMITMENT):
                 return
             if is_expired(status.value, status.slot, newest.last_valid_block_height, finalized):
                 raise LedgerUnavailable(f"{self._rpc.name} has lost the airdrop {signature}: ask again")
             await polling.wait()
 
     async def _account(self, address: Pubkey) -> Account | None:
-        return (await self._rpc.account(address, COMMITMENT)).value
+        return (await self._rpc.account(address, READ_COMMITMENT)).value
 
     async def _missing(self, program: Pubkey, addresses: Sequence[Pubkey]) -> list[int]:
         """Positions of the addresses where the program has no account."""
-        accounts = await self._rpc.accounts(addresses, COMMITMENT)
+        accounts = await self._rpc.accounts(addresses, READ_COMMITMENT)
         return [at for at, account in enumerate(accounts) if account is None or account.owner != program]
 
 

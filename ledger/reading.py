@@ -3,28 +3,25 @@
 It must never take another program's account for one of ours: before an account is made, anybody can send lamports to its address.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from types import TracebackType
-from typing import Final, Literal, Self, TypeAlias, TypeGuard
+from typing import Final, Self, TypeGuard, TypeVar
 
 from solders.pubkey import Pubkey
 
 from ledger import layout
 from ledger.clusters import is_local_ledger
-from ledger.rpc import Account, Commitment, RequestRefused, RpcClient, Seen
+from ledger.rpc import READ_COMMITMENT, Account, Commitment, ConfirmedAt, RequestRefused, RpcClient, Seen
 from settlement.batches import House, Movement, OnChainBatch, Vault
 from settlement.circuits import RegisteredCircuit, RegisteredCircuits
 from settlement.errors import LedgerMisconfigured
 from settlement.shapes import SHAPES
 from settlement.verifying_keys import verifying_key_digest
 
-ConfirmedAt: TypeAlias = Literal["confirmed", "finalized"]
-
-READ_COMMITMENT: Final[Commitment] = "confirmed"
-"""For cover, blockhashes and simulations: recent, and rarely undone. Nothing that is undone is settled by it."""
-
 PROVISION_REMEDY: Final = "run `python starter.py provision`"
+
+_T = TypeVar("_T")
 
 
 class ProgramReader:
@@ -62,34 +59,38 @@ class ProgramReader:
             raise LedgerMisconfigured(
                 f"program {self._program} on {self._rpc.name} is not initialised: {PROVISION_REMEDY}"
             )
-        return layout.Config.decode(config.data)
+        return self._decoded(layout.Config.decode, config, layout.config_address(self._program))
 
     async def circuits(self) -> RegisteredCircuits:
         """See the port."""
         accounts = await self._rpc.accounts(
             [layout.circuit_address(self._program, shape.circuit_id) for shape in SHAPES], READ_COMMITMENT
         )
-        found = [layout.Circuit.decode(account.data) for account in accounts if self._is_ours(account)]
         return RegisteredCircuits(
             place=f"program {self._program} on {self._rpc.name}",
             local=await is_local_ledger(self._rpc),
-            circuits=tuple(
-                RegisteredCircuit(
-                    circuit_id=circuit.circuit_id,
-                    bets=circuit.bets,
-                    players=circuit.players,
-                    sha256=verifying_key_digest(circuit.verifying_key),
-                )
-                for circuit in found
-            ),
+            circuits=tuple(_registered(account) for account in accounts if self._is_ours(account)),
         )
+
+    async def every_circuit(self) -> list[RegisteredCircuit]:
+        """All that are registered, whatever their ids, in their order.
+
+        Not every node lists accounts: raises `RequestRefused`, too, where it says no.
+        """
+        found = await self._rpc.program_accounts(
+            self._program,
+            size=layout.CIRCUIT_BYTES,
+            memcmp={layout.KIND_OFFSET: bytes([layout.Kind.CIRCUIT])},
+            commitment=READ_COMMITMENT,
+        )
+        return sorted((_registered(keyed.account) for keyed in found), key=lambda circuit: circuit.circuit_id)
 
     async def house(self, lane: int) -> House:
         """See the port."""
         account = (await self._rpc.account(layout.house_address(self._program, lane), READ_COMMITMENT)).value
         if not self._is_ours(account):
             raise self._no_house(lane)
-        house = layout.House.decode(account.data)
+        house = self._decoded(layout.House.decode, account, layout.house_address(self._program, lane))
         return House(
             lane=lane,
             available=account.lamports - await self._rent_minimum(layout.HOUSE_BYTES),
@@ -103,7 +104,9 @@ class ProgramReader:
         minimum = await self._rent_minimum(layout.VAULT_BYTES)
         return {
             player: Vault(
-                player=player, index=layout.Vault.decode(account.data).index, available=account.lamports - minimum
+                player=player,
+                index=self._decoded(layout.Vault.decode, account, self._vault(lane, player)).index,
+                available=account.lamports - minimum,
             )
             for player, account in zip(players, accounts, strict=True)
             if self._is_ours(account)
@@ -124,7 +127,9 @@ class ProgramReader:
             },
             commitment="finalized",
         )
-        return sorted((_on_chain(keyed.account) for keyed in found), key=lambda record: record.number)
+        return sorted(
+            (self._on_chain(keyed.account, keyed.pubkey) for keyed in found), key=lambda record: record.number
+        )
 
     async def movement(self, signature: str, lane: int, players: Sequence[str]) -> Movement | None:
         """See the port. A player whose vault the transaction does not name has moved nothing."""
@@ -153,8 +158,9 @@ class ProgramReader:
         )
 
     async def _record(self, lane: int, number: int, commitment: Commitment) -> Seen[OnChainBatch | None]:
-        seen = await self._rpc.account(layout.batch_address(self._program, lane, number), commitment)
-        record = _on_chain(seen.value) if self._is_ours(seen.value) else None
+        address = layout.batch_address(self._program, lane, number)
+        seen = await self._rpc.account(address, commitment)
+        record = self._on_chain(seen.value, address) if self._is_ours(seen.value) else None
         return Seen[OnChainBatch | None](context=seen.context, value=record)
 
     async def _rent_minimum(self, size: int) -> int:
@@ -169,6 +175,33 @@ class ProgramReader:
         # Before an account is made, anybody can send lamports to its address.
         return account is not None and account.owner == self._program
 
+    def _on_chain(self, account: Account, address: Pubkey) -> OnChainBatch:
+        return OnChainBatch(**asdict(self._decoded(layout.BatchRecord.decode, account, address)))
 
-def _on_chain(account: Account) -> OnChainBatch:
-    return OnChainBatch(**asdict(layout.BatchRecord.decode(account.data)))
+    def _decoded(self, decode: Callable[[bytes], _T], account: Account, address: Pubkey) -> _T:
+        try:
+            return decode(account.data)
+        except layout.MalformedAccount as malformed:
+            raise LedgerMisconfigured(
+                f"account {address} of program {self._program} on {self._rpc.name} cannot be read ({malformed}): another"
+                " release of the program has written it, or the node errs. Look at `python starter.py program show`, and"
+                " set CROUPIER_PROGRAM_ID to a program of this release, or use the release that it is of"
+            ) from None
+
+    def require_authority(self, config: layout.Config, key: Pubkey) -> None:
+        """Raises `LedgerMisconfigured` unless the program obeys `key`."""
+        if config.authority != key:
+            raise LedgerMisconfigured(
+                f"program {self._program} on {self._rpc.name} obeys authority {config.authority}, not {key}: set"
+                " CROUPIER_AUTHORITY_KEYPAIR to the file of that key"
+            )
+
+
+def _registered(account: Account) -> RegisteredCircuit:
+    circuit = layout.Circuit.decode(account.data)
+    return RegisteredCircuit(
+        circuit_id=circuit.circuit_id,
+        bets=circuit.bets,
+        players=circuit.players,
+        sha256=verifying_key_digest(circuit.verifying_key),
+    )

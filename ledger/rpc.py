@@ -16,11 +16,21 @@ from typing import Annotated, Any, Final, Generic, Literal, Self, TypeAlias, Typ
 from urllib.parse import urlsplit
 
 import httpx2
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 from solana.exceptions import SolanaRpcException
 from solana.rpc.async_api import AsyncClient
 from solana.rpc.jsonrpc import JsonRpcRequest, SolanaJsonRpcError
+from solders.hash import Hash, ParseHashError
 from solders.pubkey import Pubkey
 
 from settlement.errors import CroupierError, LedgerMisconfigured, LedgerUnavailable
@@ -71,6 +81,16 @@ _HTTP_HINTS: Final = {
 }
 
 Commitment: TypeAlias = Literal["processed", "confirmed", "finalized"]
+
+ConfirmedAt: TypeAlias = Literal["confirmed", "finalized"]
+"""At what an operator may call a transaction landed."""
+
+READ_COMMITMENT: Final[ConfirmedAt] = "confirmed"
+"""For cover, blockhashes, simulations and what an operator sets up: recent, and rarely undone. Nothing that is undone is settled by it."""
+
+U64: TypeAlias = Annotated[int, Field(ge=0, le=2**64 - 1)]
+"""Slots, heights, lamports, compute units: what a node says beyond it cannot be read."""
+
 TransactionError: TypeAlias = str | dict[str, JsonValue]
 """As serde writes it: `"AccountNotFound"` or `{"InstructionError": [0, {"Custom": 1}]}`."""
 
@@ -109,6 +129,14 @@ def _address(value: object) -> object:
     return Pubkey.from_string(value) if isinstance(value, str) else value
 
 
+def _blockhash(value: str) -> str:
+    try:
+        Hash.from_string(value)
+    except ParseHashError as error:  # which is no ValueError
+        raise ValueError(str(error)) from None
+    return value
+
+
 class _Answer(BaseModel):
     model_config = ConfigDict(
         frozen=True, alias_generator=to_camel, populate_by_name=True, arbitrary_types_allowed=True
@@ -122,8 +150,8 @@ class _PreflightData(_Answer):
 class EpochInfo(_Answer):
     """How far the chain is: slots count skipped ones too, blocks do not."""
 
-    absolute_slot: int
-    block_height: int
+    absolute_slot: U64
+    block_height: U64
 
 
 class Version(_Answer):
@@ -135,14 +163,14 @@ class Version(_Answer):
 class Blockhash(_Answer):
     """A recent blockhash (base58) and the last block height that accepts it."""
 
-    blockhash: str
-    last_valid_block_height: int
+    blockhash: Annotated[str, AfterValidator(_blockhash)]
+    last_valid_block_height: U64
 
 
 class Account(_Answer):
     """An account: balance in lamports, owner, data."""
 
-    lamports: int
+    lamports: U64
     owner: Annotated[Pubkey, BeforeValidator(_address)]
     data: Annotated[bytes, BeforeValidator(_decoded)]
     executable: bool
@@ -158,7 +186,7 @@ class KeyedAccount(_Answer):
 class SignatureStatus(_Answer):
     """What a node knows of a transaction. `err` None: it has succeeded in the fork that the node sees."""
 
-    slot: int
+    slot: U64
     err: TransactionError | None
     confirmation_status: Commitment | None = None
 
@@ -167,7 +195,7 @@ class SignatureInfo(_Answer):
     """A transaction in an address's history."""
 
     signature: str
-    slot: int
+    slot: U64
     err: TransactionError | None
 
 
@@ -175,7 +203,7 @@ class Simulation(_Answer):
     """What a transaction would do now."""
 
     err: TransactionError | None
-    units_consumed: int | None = None
+    units_consumed: U64 | None = None
     logs: list[str] | None = None
 
 
@@ -188,15 +216,15 @@ class TransactionMeta(_Answer):
     """What a transaction did. Balances in lamports, in the order of `Transaction.account_keys`."""
 
     err: TransactionError | None
-    fee: int
-    pre_balances: list[int]
-    post_balances: list[int]
-    compute_units_consumed: int | None = None
+    fee: U64
+    pre_balances: list[U64]
+    post_balances: list[U64]
+    compute_units_consumed: U64 | None = None
     loaded_addresses: _LoadedAddresses | None = None
 
 
 class _Instruction(_Answer):
-    program_id_index: int
+    program_id_index: U64
 
 
 class _Message(_Answer):
@@ -211,9 +239,18 @@ class _Signed(_Answer):
 class Transaction(_Answer):
     """A transaction of the past."""
 
-    slot: int
+    slot: U64
     meta: TransactionMeta | None
     transaction: _Signed
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        keys = len(self.account_keys)
+        if any(instruction.program_id_index >= keys for instruction in self.transaction.message.instructions):
+            raise ValueError("an instruction calls no account of the transaction")
+        if self.meta and not len(self.meta.pre_balances) == len(self.meta.post_balances) == keys:
+            raise ValueError("there are not as many balances as accounts")
+        return self
 
     @property
     def account_keys(self) -> list[str]:
@@ -230,7 +267,7 @@ class Transaction(_Answer):
 
 
 class _Context(_Answer):
-    slot: int
+    slot: U64
 
 
 class Seen(_Answer, Generic[_T]):
@@ -283,11 +320,11 @@ class RpcClient:
 
     async def first_available_block(self) -> int:
         """The slot of the oldest block whose transactions the node still knows."""
-        return await self._call("getFirstAvailableBlock", [], int)
+        return await self._call("getFirstAvailableBlock", [], U64)
 
     async def rent_minimum(self, size: int) -> int:
         """Lamports that exempt an account of `size` bytes from rent."""
-        return await self._call("getMinimumBalanceForRentExemption", [size], int)
+        return await self._call("getMinimumBalanceForRentExemption", [size], U64)
 
     async def account(self, address: Pubkey, commitment: Commitment) -> Seen[Account | None]:
         config = {"commitment": commitment, "encoding": "base64"}
@@ -351,16 +388,14 @@ class RpcClient:
             found += [Seen[SignatureStatus | None](context=answer.context, value=value) for value in answer.value]
         return found
 
-    async def signatures_for(
-        self, address: Pubkey, commitment: Literal["confirmed", "finalized"], before: str | None
-    ) -> list[SignatureInfo]:
+    async def signatures_for(self, address: Pubkey, commitment: ConfirmedAt, before: str | None) -> list[SignatureInfo]:
         """Up to `MAX_HISTORY_PER_REQUEST` transactions that name `address`, newest first, older than `before`."""
         config: dict[str, Any] = {"commitment": commitment, "limit": MAX_HISTORY_PER_REQUEST}
         if before is not None:
             config["before"] = before
         return await self._call("getSignaturesForAddress", [str(address), config], list[SignatureInfo])
 
-    async def transaction(self, signature: str, commitment: Literal["confirmed", "finalized"]) -> Transaction | None:
+    async def transaction(self, signature: str, commitment: ConfirmedAt) -> Transaction | None:
         """None if the node knows no such transaction at this commitment, or keeps no history."""
         config = {"commitment": commitment, "encoding": "json", "maxSupportedTransactionVersion": 0}
         try:

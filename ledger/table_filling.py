@@ -20,10 +20,10 @@ from solders.system_program import ID as SYSTEM_PROGRAM
 from solders.sysvar import SLOT_HASHES
 
 from ledger import instructions, layout
-from ledger.landing import COMMITMENT, Job, Lander, Polling
+from ledger.landing import Job, Lander, Polling
 from ledger.lookup_tables import MAX_TABLES_PER_LANE, LaneTables, LookupTable, read_lane_tables, shared_accounts
 from ledger.reading import PROVISION_REMEDY
-from ledger.rpc import Commitment, RpcClient
+from ledger.rpc import READ_COMMITMENT, Commitment, RpcClient
 from settlement.errors import LedgerMisconfigured, LedgerUnavailable
 from settlement.shapes import Shape
 
@@ -71,7 +71,7 @@ class TableFiller:
             await polling.wait()
         return len(missing)
 
-    async def _tables(self, commitment: Commitment = COMMITMENT) -> LaneTables:
+    async def _tables(self, commitment: Commitment = READ_COMMITMENT) -> LaneTables:
         return await read_lane_tables(self._rpc, self._program, self._lane, commitment)
 
     def _extendable(self, tables: LaneTables) -> list[LookupTable]:
@@ -79,7 +79,7 @@ class TableFiller:
 
     async def _vaults(self) -> list[Pubkey]:
         """All vaults of the lane, in the order in which they were opened."""
-        house = (await self._rpc.account(layout.house_address(self._program, self._lane), COMMITMENT)).value
+        house = (await self._rpc.account(layout.house_address(self._program, self._lane), READ_COMMITMENT)).value
         if house is None or house.owner != self._program:
             raise LedgerMisconfigured(
                 f"lane {self._lane} has no house with program {self._program} on {self._rpc.name}: {PROVISION_REMEDY}"
@@ -91,7 +91,7 @@ class TableFiller:
                 layout.KIND_OFFSET: bytes([layout.Kind.VAULT]),
                 layout.LANE_OFFSET: self._lane.to_bytes(2, "little"),
             },
-            commitment=COMMITMENT,
+            commitment=READ_COMMITMENT,
         )
         vault_count = layout.House.decode(house.data).vault_count
         if len(found) < vault_count:
@@ -129,9 +129,13 @@ class TableFiller:
         sysvar = (await self._rpc.account(SLOT_HASHES, "finalized")).value
         if sysvar is None:
             raise LedgerUnavailable(f"{self._rpc.name} does not show the recent slots")
-        slots = [slot for slot, _ in SlotHashes.from_bytes(sysvar.data).slot_hashes[:_SLOT_CANDIDATES]]
+        try:
+            recent = SlotHashes.from_bytes(sysvar.data).slot_hashes
+        except ValueError:
+            raise LedgerUnavailable(f"{self._rpc.name} shows recent slots that cannot be read") from None
+        slots = [slot for slot, _ in recent[:_SLOT_CANDIDATES]]
         derived = [(slot, *derive_lookup_table_address(self._authority, slot)) for slot in slots]
-        accounts = await self._rpc.accounts([address for _, address, _ in derived], COMMITMENT)
+        accounts = await self._rpc.accounts([address for _, address, _ in derived], READ_COMMITMENT)
         unused = [
             candidate
             for candidate, account in zip(derived, accounts, strict=True)
@@ -173,6 +177,7 @@ class TableFiller:
 def too_many_vaults(lane: int) -> LedgerMisconfigured:
     """The lane's batches would no longer be sure to fit into a transaction."""
     return LedgerMisconfigured(
-        f"lane {lane} has no room for more vaults in its {MAX_TABLES_PER_LANE} lookup tables: set up more lanes"
-        " (CROUPIER_LANES), or batches of fewer players (CROUPIER_MAX_BATCH_PLAYERS), which need no tables"
+        f"lane {lane} has no room for more vaults in its {MAX_TABLES_PER_LANE} lookup tables: set up a new"
+        " deployment with more lanes (CROUPIER_LANES; of this one their number must not change), or batches of fewer players"
+        " (CROUPIER_MAX_BATCH_PLAYERS), which need no tables"
     )

@@ -5,6 +5,8 @@ names accounts through address lookup tables where it would not fit into one pac
 """
 
 import base64
+import itertools
+import secrets
 import struct
 from collections.abc import Sequence
 from typing import Final
@@ -33,8 +35,14 @@ MIN_COMPUTE_UNITS: Final = 1_000
 _HEADROOM_PERCENT: Final = 120
 """Of the simulated units: a record whose address holds lamports by the time it lands costs a little more to create."""
 
-SETTLE_POSITION: Final = 2
+BUDGET_INSTRUCTIONS: Final = 2
+"""Those of the compute budget, with which every transaction begins: see `budgeted`."""
+SETTLE_POSITION: Final = BUDGET_INSTRUCTIONS
 """Of the settle instruction in the message."""
+
+DISTINGUISHING_UNITS: Final = 1_000
+"""Up to so many compute units more make two equal transactions over one blockhash two."""
+_distinct = itertools.count(secrets.randbelow(DISTINGUISHING_UNITS))
 
 _SETTLE_HEADER: Final = struct.Struct(f"<BQH{BETS_ROOT_BYTES}s")
 """Opcode, batch number, number of bets, bets root: how `instructions.settle` begins its data."""
@@ -96,8 +104,18 @@ def _compiled(
     unit_limit: int,
     micro_lamports_per_unit: int,
 ) -> MessageV0:
-    prefix = [set_compute_unit_limit(unit_limit), set_compute_unit_price(micro_lamports_per_unit)]
-    return MessageV0.try_compile(authority, [*prefix, settle], tables, blockhash)
+    body = budgeted([settle], units=unit_limit, micro_lamports_per_unit=micro_lamports_per_unit)
+    return MessageV0.try_compile(authority, body, tables, blockhash)
+
+
+def budgeted(body: Sequence[Instruction], *, units: int, micro_lamports_per_unit: int) -> list[Instruction]:
+    """`body` with the compute-unit limit and the price before it."""
+    return [set_compute_unit_limit(units), set_compute_unit_price(micro_lamports_per_unit), *body]
+
+
+def distinguishing_units() -> int:
+    """To be added to a limit: never the same as that of the last transactions of this process, rarely that of another's."""
+    return next(_distinct) % DISTINGUISHING_UNITS
 
 
 def unsigned(message: MessageV0) -> VersionedTransaction:

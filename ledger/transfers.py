@@ -3,34 +3,30 @@
 It must never sign anew and never send what its caller has not made durable: so it has no key, and is given signed bytes.
 """
 
-import base64
-import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, Protocol
 
-from solders.compute_budget import set_compute_unit_limit, set_compute_unit_price
 from solders.hash import Hash
 from solders.instruction import Instruction
 from solders.message import Message
 from solders.pubkey import Pubkey
 from solders.transaction import Transaction
 
-from ledger.adapter import is_expired
 from ledger.failures import Failure, Fault
 from ledger.landing import RESEND_SECONDS, Polling
-from ledger.reading import READ_COMMITMENT, ConfirmedAt
-from ledger.rpc import RequestRefused, RpcClient, TransactionError
+from ledger.rpc import READ_COMMITMENT, ConfirmedAt, RequestRefused, RpcClient, TransactionError
+from ledger.statuses import has_failed, has_landed, is_expired
+from ledger.transactions import BUDGET_INSTRUCTIONS, budgeted, distinguishing_units, encode
 from settlement.errors import CroupierError, LedgerUnavailable
 
 COMPUTE_UNITS: Final = 20_000
-"""Enough for a withdrawal."""
-DISTINGUISHING_UNITS: Final = 1_000
-"""Up to so many units more make two equal transfers over one blockhash two transactions."""
+"""Enough for a withdrawal, and for as many plain transfers as a transaction has room for."""
 
-POSITION: Final = 2
-"""Of the instruction that moves lamports, behind those of the compute budget."""
+_MOVING: Final = range(BUDGET_INSTRUCTIONS, 2**8)
+"""Positions of the instructions that move lamports."""
 
 BLOCKS_UNTIL_FINAL: Final = 32
 """A moving chain is no news any more so many blocks after a transaction's last."""
@@ -95,27 +91,26 @@ class Listener(Protocol):
         """How things stand at the moment."""
 
 
-def encode(transaction: Transaction) -> str:
-    """Base64 of the wire format."""
-    return base64.b64encode(bytes(transaction)).decode()
+def message_of(
+    transfers: Sequence[Instruction], payer: Pubkey, blockhash: Hash, *, units: int, micro_lamports_per_unit: int
+) -> Message:
+    """The only form that transfers have: [compute-unit limit, compute-unit price, *transfers], in a legacy message."""
+    body = budgeted(transfers, units=units, micro_lamports_per_unit=micro_lamports_per_unit)
+    return Message.new_with_blockhash(body, payer, blockhash)
 
 
-def message_of(transfer: Instruction, payer: Pubkey, blockhash: Hash, *, units: int, micro_lamports: int) -> Message:
-    """The only form that a transfer has: [compute-unit limit, compute-unit price, transfer], in a legacy message."""
-    prefix = [set_compute_unit_limit(units), set_compute_unit_price(micro_lamports)]
-    return Message.new_with_blockhash([*prefix, transfer], payer, blockhash)
-
-
-async def draft(rpc: RpcClient, transfer: Instruction, payer: Pubkey, *, micro_lamports_per_unit: int) -> Draft:
+async def draft(
+    rpc: RpcClient, transfers: Sequence[Instruction], payer: Pubkey, *, micro_lamports_per_unit: int
+) -> Draft:
     """What `payer` and others are to sign, tried out on the node. Raises `TransferRefused`, `LedgerUnavailable`."""
     finalized = await rpc.epoch_info("finalized")
     blockhash = await rpc.latest_blockhash(READ_COMMITMENT)
     message = message_of(
-        transfer,
+        transfers,
         payer,
         Hash.from_string(blockhash.blockhash),
-        units=COMPUTE_UNITS + secrets.randbelow(DISTINGUISHING_UNITS),
-        micro_lamports=micro_lamports_per_unit,
+        units=COMPUTE_UNITS + distinguishing_units(),
+        micro_lamports_per_unit=micro_lamports_per_unit,
     )
     failure = await trial(rpc, message)
     if failure is not None:
@@ -153,10 +148,10 @@ async def outcome(rpc: RpcClient, flight: Flight, commitment: ConfirmedAt, liste
             finalized = await rpc.epoch_info("finalized")
             [status] = await rpc.signature_statuses([flight.signature])
             found = status.value
-            if found is not None and found.confirmation_status in (commitment, "finalized"):
-                if found.err is not None:
-                    return Outcome(Fate.FAILED, found.slot, _failure(found.err).text)
+            if found is not None and has_landed(found, commitment):
                 return Outcome(Fate.LANDED, found.slot)
+            if found is not None and found.err is not None and has_failed(found):
+                return Outcome(Fate.FAILED, found.slot, _failure(found.err).text)
             if is_expired(found, status.slot, flight.last_valid_block_height, finalized):
                 await _require_history(rpc, flight)
                 return Outcome(Fate.EXPIRED)
@@ -164,8 +159,9 @@ async def outcome(rpc: RpcClient, flight: Flight, commitment: ConfirmedAt, liste
             if level != seen_level:
                 seen_level = level
                 polling.restart()
-                if level == "confirmed":
-                    listener.say(f"confirmed, not yet {commitment}")
+                if found is not None and level == "confirmed":
+                    ends = "confirmed" if found.err is None else "failed"
+                    listener.say(f"{ends}, not yet finalized")
             if seen_height < finalized.block_height <= flight.last_valid_block_height + BLOCKS_UNTIL_FINAL:
                 seen_height = finalized.block_height
                 polling.restart()
@@ -197,4 +193,4 @@ async def _require_history(rpc: RpcClient, flight: Flight) -> None:
 
 
 def _failure(error: TransactionError) -> Failure:
-    return Failure.of(error, [POSITION])
+    return Failure.of(error, _MOVING)

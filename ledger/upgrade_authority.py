@@ -5,7 +5,7 @@ from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 
 from ledger import loader
-from ledger.deployed import deployed_program, require_upgrade_authority, wait_for_program
+from ledger.deployed import require_deployed, require_upgrade_authority, wait_for_program
 from ledger.landing import Job, Lander
 from ledger.rpc import RpcClient
 from settlement.errors import LedgerMisconfigured
@@ -36,8 +36,8 @@ class UpgradeAuthority:
 
     async def freeze(self, program: Pubkey, code: bytes) -> None:
         """Ends all upgrades. Raises `LedgerMisconfigured` unless the program runs `code`; waits until that is final."""
-        found = await deployed_program(self._rpc, program)
-        if found is None or not found.runs(code):
+        found = await require_deployed(self._rpc, program)
+        if not found.runs(code):
             raise LedgerMisconfigured(
                 f"program {program} on {self._rpc.name} does not run this release's code, and frozen it would never:"
                 " run `python starter.py program upgrade` first"
@@ -52,17 +52,19 @@ class UpgradeAuthority:
     async def _set(
         self, program: Pubkey, new: Pubkey | None, change: Instruction, purpose: str, co_signers: list[Keypair]
     ) -> None:
-        found = await deployed_program(self._rpc, program)
-        if found is None:
-            raise LedgerMisconfigured(f"program {program} is not deployed on {self._rpc.name}")
+        found = await require_deployed(self._rpc, program)
         if found.upgrade_authority != new:
             require_upgrade_authority(found, self._authority.pubkey(), self._rpc.name)
             signers = [key for key in (self._authority, *co_signers) if key.pubkey() != self._payer]
             await self._lander.land([Job(purpose, [change], signers)])
+        await self.wait_until_final(program, new)
+
+    async def wait_until_final(self, program: Pubkey, holder: Pubkey | None) -> None:
+        """Returns once no fork can take the right to upgrade from `holder` again; None: frozen."""
         await wait_for_program(
             self._rpc,
             program,
             "to change hands finally",
-            lambda final: final.upgrade_authority == new,
+            lambda final: final.upgrade_authority == holder,
             commitment="finalized",
         )

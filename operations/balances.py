@@ -35,21 +35,27 @@ class VaultBalance(_Frozen):
 
 
 class Balances(_Frozen):
-    """What `balances --json` prints."""
+    """What `balances --json` prints. `more`: there are other players with bets, who must be named to be shown."""
 
     houses: tuple[HouseBalance, ...]
     vaults: tuple[VaultBalance, ...]
+    more: bool
 
 
-async def read_balances(reader: ProgramReader, program: Pubkey, lanes: int, players: Sequence[str]) -> Balances:
-    """The houses of all lanes and the vaults of `players` (base58 keys), in their order within each lane."""
+async def read_balances(
+    reader: ProgramReader, program: Pubkey, lanes: int, players: Sequence[str], *, more: bool = False
+) -> Balances:
+    """The houses of all lanes and the vaults of `players` (base58 keys), in their order within each lane, each once.
+
+    `more`: these are not all that might have been asked for.
+    """
     houses: list[HouseBalance] = []
     vaults: list[VaultBalance] = []
     for lane in range(lanes):
         house = await reader.house(lane)
         address = layout.house_address(program, lane)
         houses.append(HouseBalance(lane=lane, address=str(address), available=house.available))
-        in_lane = [player for player in players if lane_of(player, lanes) == lane]
+        in_lane = [player for player in dict.fromkeys(players) if lane_of(player, lanes) == lane]
         found = await reader.vaults(lane, in_lane)
         for player in in_lane:
             vault = found.get(player)
@@ -62,7 +68,7 @@ async def read_balances(reader: ProgramReader, program: Pubkey, lanes: int, play
                     available=vault.available if vault else None,
                 )
             )
-    return Balances(houses=tuple(houses), vaults=tuple(vaults))
+    return Balances(houses=tuple(houses), vaults=tuple(vaults), more=more)
 
 
 def show_balances(console: Console, balances: Balances) -> None:
@@ -79,3 +85,5 @@ def show_balances(console: Console, balances: Balances) -> None:
         lamports = "no vault" if vault.available is None else f"{vault.available:,}"
         table.add_row(vault.player, str(vault.lane), lamports, str(vault.index or ""), vault.address)
     console.print(table)
+    if balances.more:
+        console.print("… and more: name them")

@@ -11,11 +11,19 @@ import composition
 from ledger.clusters import is_local_ledger
 from ledger.keys import load_keypair
 from ledger.provisioning import Provisioner
+from ledger.reading import ProgramReader
 from ledger.rpc import RpcClient
 from prover.keys import VerifyingKey, check_keys, load_verifying_key, origin_in
 from prover.making import KeyStage, make_development_keys
 from settings import InvalidSetting, Settings
-from settlement.circuits import CircuitKey, KeyOrigin, forgeable_refused, require_unforgeable
+from settlement.circuits import (
+    CircuitKey,
+    KeyOrigin,
+    RegisteredCircuit,
+    RegisteredCircuits,
+    forgeable_refused,
+    require_unforgeable,
+)
 from settlement.errors import CroupierError, ProvingKeyMissing
 from settlement.shapes import SHAPES, Shape
 
@@ -36,30 +44,40 @@ class CircuitView(BaseModel):
 
 
 class CircuitsView(BaseModel):
-    """All shapes. `place`: whose circuits were read; `ledger_problem`: why none were."""
+    """All shapes. `place`: whose circuits were read; `ledger_problem`: why none were.
+
+    `foreign`: what is registered and none of this release's; `foreign_problem`: why that could not be found out.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     circuits: tuple[CircuitView, ...]
     place: str | None
     ledger_problem: str | None
+    foreign: tuple[RegisteredCircuit, ...]
+    foreign_problem: str | None
 
 
 async def look_at_circuits(settings: Settings) -> CircuitsView:
     """Every shape as it stands here and on chain. Needs no key but those that it shows, and no ledger."""
     registered, problem = None, None
+    foreign, foreign_problem = list[RegisteredCircuit](), None
     try:
         async with composition.open_reader(settings) as reader:
             registered = await reader.circuits()
+            foreign, foreign_problem = await foreign_circuits(reader, registered)
     except (InvalidSetting, CroupierError) as error:
         problem = str(error)
 
     def view(shape: Shape) -> CircuitView:
         key, key_problem = None, None
         try:
-            key = check_keys(settings.circuit_keys, shape)
+            if origin_in(settings.circuit_keys, shape) is None:
+                key_problem = "none"
+            else:
+                key = check_keys(settings.circuit_keys, shape)
         except ProvingKeyMissing as error:
-            key_problem = "none" if origin_in(settings.circuit_keys, shape) is None else str(error)
+            key_problem = str(error)
         found = registered.of(shape) if registered is not None else None
         on_chain: OnChain
         if registered is None:
@@ -83,7 +101,22 @@ async def look_at_circuits(settings: Settings) -> CircuitsView:
         circuits=tuple(await asyncio.to_thread(lambda: [view(shape) for shape in SHAPES])),
         place=registered.place if registered is not None else None,
         ledger_problem=problem,
+        foreign=tuple(foreign),
+        foreign_problem=foreign_problem,
     )
+
+
+async def foreign_circuits(
+    reader: ProgramReader, registered: RegisteredCircuits
+) -> tuple[list[RegisteredCircuit], str | None]:
+    """The circuits that are on chain and none of this release's; or why the node does not tell. `registered`: the others."""
+    try:
+        found = await reader.every_circuit()
+    except CroupierError as error:
+        return [], str(error)
+    if not set(registered.circuits) <= set(found):
+        return [], f"{registered.place}: the node leaves out circuits that are there"
+    return [circuit for circuit in found if circuit.is_foreign], None
 
 
 async def usable_keys(
@@ -107,12 +140,13 @@ async def usable_keys(
 
 async def register_circuits(
     settings: Settings, shapes: Sequence[Shape], progress: Callable[[Shape], None]
-) -> dict[Shape, bool]:
-    """Registers the keys of `shapes` with the program; answers which were not registered yet. Safe to repeat.
+) -> list[tuple[VerifyingKey, bool]]:
+    """Registers the keys of `shapes` with the program; answers which they are, and whether they had to be. Safe to repeat.
 
     Raises `KeyRefused` for a development key where it must not be used, `LedgerMisconfigured` with both digests where the chain
     has another key, `ProvingKeyMissing`.
     """
+    # Read once: what is checked is what is sent, whatever becomes of the files.
     keys = [await asyncio.to_thread(check_keys, settings.circuit_keys, shape) for shape in shapes]
     async with composition.open_ledger(settings), RpcClient(str(settings.rpc_url)) as rpc:
         require_unforgeable(
@@ -126,12 +160,12 @@ async def register_circuits(
             load_keypair(settings.authority_keypair),
             priority_fee_micro_lamports=settings.priority_fee_micro_lamports,
         )
-        added: dict[Shape, bool] = {}
-        for shape in shapes:
-            progress(shape)
-            encoded = load_verifying_key(settings.circuit_keys, shape).encoded
-            added[shape] = await chain.ensure_circuit(composition.program_id(settings), shape, encoded)
-    return added
+        registered: list[tuple[VerifyingKey, bool]] = []
+        for key in keys:
+            progress(key.shape)
+            added = await chain.ensure_circuit(composition.program_id(settings), key.shape, key.encoded)
+            registered.append((key, added))
+    return registered
 
 
 def write_key(content: bytes, file: Path) -> None:

@@ -13,7 +13,11 @@ from typing import Annotated, Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ledger.files import publish
+from settings import VAR
 from settlement.errors import CroupierError
+
+FOLDER: Final = VAR / "transfers"
+"""Where commands keep what they send."""
 
 MAX_RECORD_BYTES: Final = 16_384
 """A record has about 1,000; a larger file is none."""
@@ -31,15 +35,15 @@ class TransferUnderWay(CroupierError):
 
 
 class SignedTransfer(BaseModel):
-    """A transfer that is signed and may land. `what` says so to people; `cluster` is the genesis hash.
+    """A transfer that is signed and may land. `what` says to people what is moved, and is the same for the same alone.
 
+    `cluster`: the genesis hash.
     `raw`: the signed bytes in base64; None where they were handed out for another to sign and send.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     what: Text
-    lamports: Count
     cluster: Text
     signature: Text
     raw: str | None
@@ -79,8 +83,20 @@ class Place:
             raise OutboxUnusable(f"{self.file} cannot be written: {error.strerror}; nothing was sent") from None
 
     def forget(self) -> None:
-        """What became of it is known. If a power cut undoes this, the next run finds that out once more."""
-        self.file.unlink()
+        """What became of it is known. If a power cut undoes this, the next run finds that out once more.
+
+        Raises `OutboxUnusable` if the record is still there.
+        """
+        try:
+            self.file.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutboxUnusable(
+                f"the record {self.file} could not be removed ({error.strerror}), the next run clears it"
+            ) from None
+
+    def part(self, number: int) -> "Place":
+        """Where one of several transfers stands that have the purpose together."""
+        return Place(self.file.with_stem(f"{self.file.stem}-{number}"))
 
 
 @contextmanager

@@ -18,15 +18,16 @@ from solders.system_program import ID as SYSTEM_PROGRAM
 
 import composition
 from ledger import layout
-from ledger.deployed import DeployedProgram, deployed_program, require_upgrade_authority
-from ledger.deployment import Deployer, deployment_lamports
+from ledger.deployed import deployed_program, require_deployed, require_upgrade_authority
+from ledger.deployment import Deployer, Staged, deployment_lamports
 from ledger.keys import load_keypair
-from ledger.landing import COMMITMENT
-from ledger.reading import PROVISION_REMEDY
-from ledger.rpc import RpcClient
+from ledger.reading import PROVISION_REMEDY, ProgramReader
+from ledger.rpc import READ_COMMITMENT, RpcClient
 from ledger.upgrade_authority import UpgradeAuthority
+from operations.circuits import foreign_circuits
 from operations.provisioning import PROGRAM_FILE
 from settings import InvalidSetting, Settings
+from settlement.circuits import RegisteredCircuit
 from settlement.errors import CroupierError, LedgerMisconfigured
 
 Progress = Callable[[int, int], None]
@@ -55,6 +56,12 @@ class ProgramReport(BaseModel):
     frozen: bool
     authority: str | None
     """That the config names; None before it is initialised."""
+    circuits: tuple[RegisteredCircuit, ...]
+    """Of this release's ids."""
+    foreign_circuits: tuple[RegisteredCircuit, ...]
+    """None of this release's: whoever made such a one's key can settle anything."""
+    foreign_circuits_problem: str | None
+    """Why the node does not tell which others there are."""
     deployment_lamports: int
     """What a first deployment of this release costs at most, by this node's rent."""
 
@@ -96,6 +103,9 @@ async def report(settings: Settings) -> ProgramReport:
     async with RpcClient(str(settings.rpc_url)) as rpc:
         program = await deployed_program(rpc, program_id)
         config = await _config(rpc, program_id)
+        reader = ProgramReader(rpc, program_id, commitment=settings.commitment.value)
+        registered = await reader.circuits()
+        foreign, foreign_problem = await foreign_circuits(reader, registered)
         cost = await deployment_lamports(rpc, code, settings.priority_fee_micro_lamports)
     upgrade_authority = program.upgrade_authority if program else None
     return ProgramReport(
@@ -108,6 +118,9 @@ async def report(settings: Settings) -> ProgramReport:
         upgrade_authority=str(upgrade_authority) if upgrade_authority else None,
         frozen=program is not None and upgrade_authority is None,
         authority=str(config.authority) if config else None,
+        circuits=tuple(circuit for circuit in registered.circuits if not circuit.is_foreign),
+        foreign_circuits=tuple(foreign),
+        foreign_circuits_problem=foreign_problem,
         deployment_lamports=cost,
     )
 
@@ -131,8 +144,8 @@ async def upgrade(settings: Settings, upgrade_authority: Path | None, progress: 
         return await operator.deployer().ensure_code(program_id, await release_code(), progress)
 
 
-async def stage(settings: Settings, progress: Progress) -> tuple[Pubkey, bool]:
-    """The buffer for the upgrade authority, and whether there was anything to do. Needs no key of the upgrade authority."""
+async def stage(settings: Settings, progress: Progress) -> tuple[Pubkey, Staged]:
+    """The buffer for the upgrade authority, and what became of it. Needs no key of the upgrade authority."""
     program_id, code = composition.program_id(settings), await release_code()
     async with _operator(settings, None) as operator:
         deployer = operator.deployer()
@@ -160,12 +173,13 @@ async def hand_over(
     if new_signing is not None and new_signing.pubkey() != new:
         raise NotConfirmed(f"key file {new_key} holds the key of {new_signing.pubkey()}, not of {new}")
     async with _operator(settings, upgrade_authority) as operator:
-        program = await _require_deployed(operator.rpc, program_id)
+        program = await require_deployed(operator.rpc, program_id)
         if program.upgrade_authority == new:
+            await operator.acting().wait_until_final(program_id, new)
             return False
         require_upgrade_authority(program, operator.upgrade_authority.pubkey(), operator.rpc.name)
         await _require_config(operator.rpc, program_id)
-        account = (await operator.rpc.account(new, COMMITMENT)).value
+        account = (await operator.rpc.account(new, READ_COMMITMENT)).value
         if account is not None and account.owner != SYSTEM_PROGRAM:
             owned = f" {new} is an account of program {account.owner}: make sure that this can sign for it (docs/program.md)."
         else:
@@ -187,8 +201,9 @@ async def freeze(settings: Settings, upgrade_authority: Path | None, confirm: Co
     """
     program_id, code = composition.program_id(settings), await release_code()
     async with _operator(settings, upgrade_authority) as operator:
-        program = await _require_deployed(operator.rpc, program_id)
+        program = await require_deployed(operator.rpc, program_id)
         if program.upgrade_authority is None:
+            await operator.acting().wait_until_final(program_id, None)
             return False
         require_upgrade_authority(program, operator.upgrade_authority.pubkey(), operator.rpc.name)
         if not program.runs(code):
@@ -221,17 +236,8 @@ async def _operator(settings: Settings, upgrade_authority: Path | None) -> Async
         yield _Operator(rpc, payer, authority, settings.priority_fee_micro_lamports)
 
 
-async def _require_deployed(rpc: RpcClient, program_id: Pubkey) -> DeployedProgram:
-    program = await deployed_program(rpc, program_id)
-    if program is None:
-        raise LedgerMisconfigured(
-            f"program {program_id} is not deployed on {rpc.name}: run `python starter.py program deploy`"
-        )
-    return program
-
-
 async def _config(rpc: RpcClient, program_id: Pubkey) -> layout.Config | None:
-    account = (await rpc.account(layout.config_address(program_id), COMMITMENT)).value
+    account = (await rpc.account(layout.config_address(program_id), READ_COMMITMENT)).value
     return layout.Config.decode(account.data) if account and account.owner == program_id else None
 
 

@@ -21,9 +21,11 @@ from ledger.clusters import is_local_ledger
 from ledger.deployed import deployed_program
 from ledger.deployment import Deployer
 from ledger.keys import load_or_create_keypair
+from ledger.lanes import require_lanes
 from ledger.provisioning import Provisioner
 from ledger.rpc import RpcClient
 from operations.circuits import usable_keys
+from operations.top_ups import top_up
 from prover.making import KeyStage
 from settings import Settings
 from settlement.circuits import CircuitKey
@@ -69,6 +71,7 @@ async def provision(settings: Settings, *, bankroll_lamports: int, faucet: bool,
     program_id = program.pubkey()
     async with RpcClient(str(settings.rpc_url)) as rpc:
         keys = await usable_keys(settings, rpc, _telling(progress))
+        await require_lanes(rpc, program_id, settings.lanes)
         chain = Provisioner(rpc, authority, priority_fee_micro_lamports=settings.priority_fee_micro_lamports)
         if faucet:
             await fill_up(chain, authority.pubkey(), AUTHORITY_FLOOR_LAMPORTS, AUTHORITY_FILL_LAMPORTS)
@@ -82,7 +85,10 @@ async def provision(settings: Settings, *, bankroll_lamports: int, faucet: bool,
             await chain.ensure_circuit(program_id, key.shape, key.encoded)
         progress("circuits", 1)
         await chain.ensure_houses(program_id, settings.lanes)
-        await _fill_houses(chain, program_id, settings.lanes, bankroll_lamports)
+        if bankroll_lamports:
+            houses = [layout.house_address(program_id, lane) for lane in range(settings.lanes)]
+            price = settings.priority_fee_micro_lamports
+            await top_up(rpc, authority, dict.fromkeys(houses, bankroll_lamports), micro_lamports_per_unit=price)
         for lane in range(settings.lanes):
             progress("houses and lookup tables", lane / settings.lanes)
             await chain.ensure_tables(program_id, lane, settings.shapes)
@@ -122,18 +128,6 @@ async def fill_up(chain: Provisioner, address: Pubkey, floor_lamports: int, fill
     [balance] = await chain.balances([address])
     if balance < floor_lamports:
         await chain.airdrop(address, fill_lamports)
-
-
-async def _fill_houses(chain: Provisioner, program_id: Pubkey, lanes: int, bankroll_lamports: int) -> None:
-    houses = [layout.house_address(program_id, lane) for lane in range(lanes)]
-    balances = await chain.balances(houses)
-    await chain.transfer(
-        {
-            house: bankroll_lamports - balance
-            for house, balance in zip(houses, balances, strict=True)
-            if balance < bankroll_lamports
-        }
-    )
 
 
 def _telling(progress: Progress) -> Callable[[Shape, KeyStage], None]:

@@ -7,7 +7,9 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 import composition
+from ledger.reading import ProgramReader
 from settings import Settings
+from settlement.batches import OnChainBatch
 from settlement.errors import CroupierError
 from settlement.receipts import Receipt, contradictions
 
@@ -20,12 +22,13 @@ class NoReceipt(CroupierError):
 
 
 class Verification(BaseModel):
-    """Whether a receipt holds; `reasons` why not."""
+    """Whether a receipt holds; `reasons` why not. `unchecked`: what in it the chain could not be asked about."""
 
     model_config = ConfigDict(frozen=True)
 
     receipt: Receipt
     reasons: tuple[str, ...]
+    unchecked: tuple[str, ...]
 
     @property
     def holds(self) -> bool:
@@ -71,4 +74,20 @@ async def verify(settings: Settings, receipt: Receipt) -> Verification:
         raise NoReceipt(f"the receipt of {receipt.bet_id} names no lane and batch number")
     async with composition.open_reader(settings) as reader:
         record = await reader.batch_record(receipt.lane, receipt.number)
-    return Verification(receipt=receipt, reasons=contradictions(receipt, record))
+        reasons = contradictions(receipt, record)
+        unchecked = ["its batch_id, which names it in the operator's own records"] if receipt.batch_id else []
+        if receipt.landing is not None and record is not None:
+            is_its = await _is_of(reader, receipt.landing.signature, record)
+            if is_its is None:
+                unchecked.append("its transaction, which the node does not know (yet, or any more)")
+            elif not is_its:
+                reasons += (f"transaction {receipt.landing.signature}, which it names, has not settled the batch",)
+    return Verification(receipt=receipt, reasons=reasons, unchecked=tuple(unchecked))
+
+
+async def _is_of(reader: ProgramReader, signature: str, record: OnChainBatch) -> bool | None:
+    """Whether the transaction is the one that made the record, as far as what it moved tells; None if the node does not know it."""
+    moved = await reader.movement(signature, record.lane, [])
+    if moved is None:
+        return None
+    return (moved.succeeded, moved.slot, moved.house_delta) == (True, record.slot, record.house_delta)

@@ -3,16 +3,15 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Lock
-from typing import Final
+from typing import Final, TypeAlias
 
 import groth16py
 
 from prover.inputs import check_statement, circuit_signals
-from prover.keys import VerifyingKey, load_proving_key, load_verifying_key
+from prover.keys import load_keys
 from prover.panics import Panicked, panics_as_errors
 from settlement.batches import Proof, Statement
 from settlement.circuits import CircuitKey
@@ -26,14 +25,16 @@ _GROTH16_ERRORS: Final = (
     groth16py.WitnessError,
 )
 
+Requirement: TypeAlias = Callable[[Sequence[CircuitKey]], Awaitable[None]]
+"""Raises what keeps keys from being used."""
+
 
 class _Keys:
     """One shape's keys, ready to use."""
 
     def __init__(self, keys_dir: Path, shape: Shape) -> None:
         """Raises `ProvingKeyMissing`."""
-        self.verifying_key: VerifyingKey = load_verifying_key(keys_dir, shape)
-        self.proving_key = load_proving_key(keys_dir, shape)
+        self.verifying_key, self.proving_key = load_keys(keys_dir, shape)
         try:
             with panics_as_errors():
                 self.verifier = groth16py.Verifier(groth16py.VerifyingKey.from_snarkjs(self.verifying_key.text))
@@ -59,20 +60,19 @@ class Groth16Prover:
         self._keys_dir = keys_dir
         self._shapes = tuple(shapes)
         self._keys: dict[Shape, _Keys] = {}
-        self._require: Callable[[CircuitKey], None] = lambda _: None
-        self._loading = Lock()
+        self._require: Requirement | None = None
+        self._loading = asyncio.Lock()
         self._executor = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="groth16")
 
     async def load(self) -> None:
         """Loads the keys of every shape. Raises `ProvingKeyMissing` for the first that is not there or damaged."""
         for shape in self._shapes:
-            await asyncio.get_running_loop().run_in_executor(self._executor, self._keys_of, shape)
+            await self._keys_of(shape)
 
-    def require(self, require: Callable[[CircuitKey], None]) -> None:
-        """Lets `require` look at each key that is loaded, and from now on at each before its first use; what it raises, passes."""
+    async def require(self, require: Requirement) -> None:
+        """Lets `require` look at the keys that are loaded, and from now on at each before its first use; what it raises, passes."""
         self._require = require
-        for keys in self._keys.values():
-            require(keys.verifying_key)
+        await require(self.keys)
 
     @property
     def keys(self) -> list[CircuitKey]:
@@ -84,39 +84,42 @@ class Groth16Prover:
 
         Cancelling takes back a proof that still waits its turn; one under way runs to its end, and its result is dropped.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._prove, statement)
+        keys = await self._keys_of(statement.shape)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, _prove, keys, statement)
 
     def close(self) -> None:
         """Drops what waits and blocks until the proofs under way have ended (seconds at most)."""
         self._executor.shutdown(wait=True, cancel_futures=True)
 
-    def _prove(self, statement: Statement) -> Proof:
-        keys = self._keys_of(statement.shape)
-        start = time.perf_counter()
-        check_statement(statement)
-        batch = f"batch {statement.number} of lane {statement.lane}"
-        try:
-            with panics_as_errors():
-                proof = groth16py.prove(keys.proving_key, circuit_signals(statement))
-                verified = keys.verifier.verify(proof, [statement.public_input])
-        except _GROTH16_ERRORS as error:
-            raise ProofRejected(f"the circuit refuses {batch}: {error}") from error
-        except Panicked as panic:
-            raise ProofRejected(f"the prover broke down over {batch}: {panic}") from None
-        if not verified:
-            raise ProofRejected(f"the proof of {batch} does not verify")
-        return Proof(
-            circuit_id=statement.shape.circuit_id,
-            public_input=statement.public_input,
-            proof=proof.hex(),
-            milliseconds=round((time.perf_counter() - start) * 1000),
-        )
-
-    def _keys_of(self, shape: Shape) -> _Keys:
+    async def _keys_of(self, shape: Shape) -> _Keys:
         if shape not in self._keys:
-            with self._loading:
+            async with self._loading:
                 if shape not in self._keys:
-                    keys = _Keys(self._keys_dir, shape)
-                    self._require(keys.verifying_key)
+                    loop = asyncio.get_running_loop()
+                    keys = await loop.run_in_executor(self._executor, _Keys, self._keys_dir, shape)
+                    if self._require is not None:
+                        await self._require([keys.verifying_key])
                     self._keys[shape] = keys
         return self._keys[shape]
+
+
+def _prove(keys: _Keys, statement: Statement) -> Proof:
+    start = time.perf_counter()
+    check_statement(statement)
+    batch = f"batch {statement.number} of lane {statement.lane}"
+    try:
+        with panics_as_errors():
+            proof = groth16py.prove(keys.proving_key, circuit_signals(statement))
+            verified = keys.verifier.verify(proof, [statement.public_input])
+    except _GROTH16_ERRORS as error:
+        raise ProofRejected(f"the circuit refuses {batch}: {error}") from error
+    except Panicked as panic:
+        raise ProofRejected(f"the prover broke down over {batch}: {panic}") from None
+    if not verified:
+        raise ProofRejected(f"the proof of {batch} does not verify")
+    return Proof(
+        circuit_id=statement.shape.circuit_id,
+        public_input=statement.public_input,
+        proof=proof.hex(),
+        milliseconds=round((time.perf_counter() - start) * 1000),
+    )

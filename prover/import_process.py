@@ -1,7 +1,7 @@
-"""Turns a ceremony's `.zkey` into key files and tries them: `import_process.py ZKEY MAIN PKEY VKEY INCLUDE_DIR…`, trial on stdin.
+"""Turns a ceremony's `.zkey` into key files and tries them: `import_process.py ZKEY MAIN PKEY VKEY INCLUDE_DIR…`, trials on stdin.
 
 In a process of its own for the reasons of `setup_process.py`, and because groth16py may panic over points that are none. The
-trial is JSON: an `honest` and a `false` statement, each with its `signals` and `public_input`.
+trials are JSON: of each an `honest` and a `false` statement, with their `signals` and `public_input`.
 """
 
 import json
@@ -14,18 +14,19 @@ import groth16py
 
 def main(zkey_path: str, main_path: str, proving_key_path: str, verifying_key_path: str, *include_dirs: str) -> None:
     """Writes the proving key (groth16py's format, with the circuit's witness code) and the verifying key (snarkjs JSON)."""
-    trial = json.load(sys.stdin)
+    trials = json.load(sys.stdin)
     imported, verifying_key = groth16py.import_zkey(zkey_path, main_path, list(include_dirs))
     imported.save(proving_key_path)
     Path(verifying_key_path).write_text(verifying_key.to_json())
     # As a worker will read them.
     proving_key = groth16py.ProvingKey.load(proving_key_path)
     verifier = groth16py.Verifier(groth16py.VerifyingKey.from_snarkjs(Path(verifying_key_path).read_text()))
-    honest = groth16py.prove(proving_key, trial["honest"]["signals"])
-    if not verifier.verify(honest, [trial["honest"]["public_input"]]):
-        sys.exit("a proof of a true statement does not verify under it")
-    if verifier.verify(honest, [trial["false"]["public_input"]]) or _proves(proving_key, verifier, trial["false"]):
-        sys.exit("a proof of a false statement verifies under it")
+    for trial in trials:
+        honest = groth16py.prove(proving_key, trial["honest"]["signals"])
+        if not verifier.verify(honest, [trial["honest"]["public_input"]]):
+            sys.exit("a proof of a true statement does not verify under it")
+        if verifier.verify(honest, [trial["false"]["public_input"]]) or _proves(proving_key, verifier, trial["false"]):
+            sys.exit("a proof of a false statement verifies under it")
 
 
 def _proves(proving_key: groth16py.ProvingKey, verifier: groth16py.Verifier, statement: dict[str, Any]) -> bool:

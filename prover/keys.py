@@ -2,7 +2,7 @@
 
 A shape may have a development key, which comes from a single-party set-up (whoever made it can forge proofs, so it must never
 guard funds: the note's name and text say so), or a ceremony's, or both: then the ceremony's alone is used. A key is used only if
-its bytes are those that its note names.
+its bytes are those that its note names, and a proving key only with the verifying key that its proofs verify under.
 """
 
 import hashlib
@@ -14,15 +14,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from prover.circuit import circuit_hash
 from prover.panics import Panicked, panics_as_errors
+from prover.pkey import embedded_verifying_key
 from settlement.circuits import CircuitKey, KeyOrigin
 from settlement.errors import ProvingKeyMissing
 from settlement.shapes import Shape
 from settlement.verifying_keys import encode_verifying_key, verifying_key_digest
 
 UNSAFE: Final = KeyOrigin.DEVELOPMENT.remark
-_INFIX: Final = {KeyOrigin.DEVELOPMENT: "", KeyOrigin.CEREMONY: ".ceremony"}
+_INFIX: Final = {KeyOrigin.DEVELOPMENT: "", KeyOrigin.REHEARSAL: ".rehearsal", KeyOrigin.CEREMONY: ".ceremony"}
 _NOTE_SUFFIX: Final = {
     KeyOrigin.DEVELOPMENT: ".development-unsafe-for-funds.json",
+    KeyOrigin.REHEARSAL: ".rehearsal-unsafe-for-funds.json",
     KeyOrigin.CEREMONY: ".ceremony.json",
 }
 
@@ -75,13 +77,21 @@ def key_files(keys_dir: Path, shape: Shape, origin: KeyOrigin = KeyOrigin.DEVELO
 
 
 def origin_in(keys_dir: Path, shape: Shape) -> KeyOrigin | None:
-    """Whose key of `shape` counts: a ceremony's if there is a note of one, whole or not; None if there is no key at all."""
-    return next((origin for origin in reversed(KeyOrigin) if key_files(keys_dir, shape, origin).note.exists()), None)
+    """Whose key of `shape` counts: a ceremony's if there is a note of one, whole or not, then a rehearsal's; None if there is none.
+
+    Raises `ProvingKeyMissing` if that cannot be found out.
+    """
+    return next((origin for origin in reversed(KeyOrigin) if _exists(key_files(keys_dir, shape, origin).note)), None)
 
 
-def load_proving_key(keys_dir: Path, shape: Shape) -> groth16py.ProvingKey:
-    """The proving key of `shape`; raises `ProvingKeyMissing`. Holds the interpreter's lock for about a second (64x16)."""
-    return _Kept(keys_dir, shape).proving_key()
+def load_keys(keys_dir: Path, shape: Shape) -> tuple[VerifyingKey, groth16py.ProvingKey]:
+    """Both keys of `shape`, which belong together; raises `ProvingKeyMissing`.
+
+    Holds the interpreter's lock for about a second (64x16).
+    """
+    kept = _Kept(keys_dir, shape)
+    verifying_key = kept.verifying_key()
+    return verifying_key, kept.proving_key(verifying_key)
 
 
 def load_verifying_key(keys_dir: Path, shape: Shape) -> VerifyingKey:
@@ -89,11 +99,12 @@ def load_verifying_key(keys_dir: Path, shape: Shape) -> VerifyingKey:
     return _Kept(keys_dir, shape).verifying_key()
 
 
-def check_keys(keys_dir: Path, shape: Shape) -> CircuitKey:
-    """Which key of `shape` there is, if proving and verifying key are whole; raises `ProvingKeyMissing`. Reads all of both."""
+def check_keys(keys_dir: Path, shape: Shape) -> VerifyingKey:
+    """The verifying key of `shape`, if the proving key is whole and belongs to it; raises `ProvingKeyMissing`. Reads all of both."""
     kept = _Kept(keys_dir, shape)
-    kept.check_proving_key()
-    return CircuitKey.model_validate(kept.verifying_key().model_dump(exclude={"text"}))
+    verifying_key = kept.verifying_key()
+    kept.check_proving_key(verifying_key)
+    return verifying_key
 
 
 def file_digest(path: Path) -> str:
@@ -118,7 +129,7 @@ class _Kept:
         if (self._note.origin, self._note.shape) != (self._origin.remark, shape.name):
             raise self._missing(self._files.note, "is damaged: it is for another key")
 
-    def check_proving_key(self) -> None:
+    def check_proving_key(self, verifying_key: VerifyingKey) -> None:
         path = self._files.proving_key
         try:
             digest = file_digest(path)
@@ -126,14 +137,29 @@ class _Kept:
             raise self._missing(path, f"cannot be read ({error.strerror})") from error
         if digest != self._note.proving_key_sha256:
             raise self._missing(path, "is damaged: its bytes are not those that were written")
+        try:
+            belongs_to = verifying_key_digest(embedded_verifying_key(path))
+        except (OSError, ValueError) as error:
+            raise self._missing(path, f"is damaged ({error})") from error
+        if belongs_to != verifying_key.sha256:
+            raise self._missing(
+                path,
+                f"belongs to verifying key {belongs_to}, but {self._files.verifying_key.name} is {verifying_key.sha256}",
+            )
 
-    def proving_key(self) -> groth16py.ProvingKey:
-        self.check_proving_key()
+    def proving_key(self, verifying_key: VerifyingKey) -> groth16py.ProvingKey:
+        self.check_proving_key(verifying_key)
+        path = self._files.proving_key
         try:
             with panics_as_errors():
-                return groth16py.ProvingKey.load(str(self._files.proving_key))
-        except (groth16py.SetupError, Panicked) as error:
-            raise self._missing(self._files.proving_key, f"cannot be loaded ({error})") from error
+                loaded = groth16py.ProvingKey.load(str(path))
+            # groth16py opens the file itself: what was checked before may not be what it has read.
+            digest = file_digest(path)
+        except (groth16py.SetupError, Panicked, OSError) as error:
+            raise self._missing(path, f"cannot be loaded ({error})") from error
+        if digest != self._note.proving_key_sha256:
+            raise ProvingKeyMissing(f"{path} was replaced while it was being loaded: start again")
+        return loaded
 
     def verifying_key(self) -> VerifyingKey:
         path = self._files.verifying_key
@@ -155,4 +181,18 @@ class _Kept:
         remedy = f"Import a ceremony's with `python starter.py circuit import {name} FILE --sha256 HEX`"
         if self._origin is KeyOrigin.DEVELOPMENT:
             remedy += f", or make one for development with `python starter.py circuit make {name}`"
+        else:
+            remedy += " (the file that it was imported from; any other takes --replace as well)"
         return ProvingKeyMissing(f"no usable key for shape {name}: {path} {problem}. {remedy}")
+
+
+def _exists(file: Path) -> bool:
+    try:
+        file.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise ProvingKeyMissing(
+            f"{file} cannot be looked for ({error.strerror}). Name a directory that can be read (CROUPIER_CIRCUIT_KEYS)"
+        ) from error
+    return True

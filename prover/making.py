@@ -44,9 +44,10 @@ def make_development_keys(
     with turn(keys_dir):
         for shape in shapes:
             _refuse_beside_older_ceremony(keys_dir, shape)
-            if origin_in(keys_dir, shape) is KeyOrigin.CEREMONY:
+            present = origin_in(keys_dir, shape)
+            if present not in (None, KeyOrigin.DEVELOPMENT):
                 check_keys(keys_dir, shape)
-                progress(shape, KeyStage.CEREMONY)
+                progress(shape, KeyStage.CEREMONY if present is KeyOrigin.CEREMONY else KeyStage.PRESENT)
             elif _is_whole(keys_dir, shape):
                 progress(shape, KeyStage.PRESENT)
             else:

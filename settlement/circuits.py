@@ -11,22 +11,34 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict
 
 from settlement.errors import KeyRefused
-from settlement.shapes import Shape
+from settlement.shapes import SHAPES, Shape
 
 ACCEPT_FORGEABLE_KEYS: Final = "CROUPIER_ACCEPT_FORGEABLE_DEVELOPMENT_KEYS=true"
 """The setting by which an operator takes the risk upon himself."""
 
 
+FOREIGN_CIRCUIT: Final = "NOT one of this release's: whoever made its key can settle anything"
+"""Said wherever a circuit is shown that belongs to none of the shapes."""
+
+
 class KeyOrigin(StrEnum):
-    """Who could forge proofs: whoever made a development key; of a ceremony's, only all its contributors together."""
+    """Who could forge proofs: whoever made a development key, or ran a rehearsal of the ceremony; of a ceremony's key, only all
+    contributors to one of its phases together. What is later here counts for more.
+    """
 
     DEVELOPMENT = "development"
+    REHEARSAL = "rehearsal"
     CEREMONY = "ceremony"
 
     @property
     def remark(self) -> str:
         """For people, wherever a key is shown."""
-        return "development: unsafe for funds" if self is KeyOrigin.DEVELOPMENT else "ceremony"
+        return f"{self.value}: unsafe for funds" if self.is_forgeable else self.value
+
+    @property
+    def is_forgeable(self) -> bool:
+        """Whether a single party could have kept what it takes to forge proofs."""
+        return self is not KeyOrigin.CEREMONY
 
 
 class CircuitKey(BaseModel):
@@ -57,6 +69,12 @@ class RegisteredCircuit(BaseModel):
         """Whether proofs under `key` are proofs for this circuit."""
         expected = (key.shape.circuit_id, key.shape.bets, key.shape.players, key.sha256)
         return (self.circuit_id, self.bets, self.players, self.sha256) == expected
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether it is none of this release's: whoever made its key may know how to prove anything by it."""
+        known = {(shape.circuit_id, shape.bets, shape.players) for shape in SHAPES}
+        return (self.circuit_id, self.bets, self.players) not in known
 
 
 class RegisteredCircuits(BaseModel):
@@ -90,19 +108,19 @@ def require_registered(key: CircuitKey, registered: RegisteredCircuits) -> None:
 
 
 def require_unforgeable(keys: Iterable[CircuitKey], *, place: str, local: bool, accept_forgeable: bool) -> None:
-    """Raises `KeyRefused` if a development key is to guard what is worth something, unless an operator accepts that."""
+    """Raises `KeyRefused` if a forgeable key is to guard what is worth something, unless an operator accepts that."""
     if local or accept_forgeable:
         return
-    forgeable = [key.shape.name for key in keys if key.origin is KeyOrigin.DEVELOPMENT]
+    forgeable = [key.shape.name for key in keys if key.origin.is_forgeable]
     if forgeable:
         raise forgeable_refused(forgeable, place)
 
 
 def forgeable_refused(shapes: Iterable[str], place: str) -> KeyRefused:
-    """Says what development keys are, and the ways out."""
+    """Says what forgeable keys are, and the ways out."""
     names = list(shapes)
     return KeyRefused(
-        f"{place} is not a local ledger, and the circuit keys of {', '.join(names)} are for development: whoever made them can"
-        f" forge proofs. Import a ceremony's (`python starter.py circuit import {names[0]} FILE --sha256 HEX`), or set"
-        f" {ACCEPT_FORGEABLE_KEYS} where nothing is at stake"
+        f"{place} is not a local ledger, and the circuit keys of {', '.join(names)} are for development or from a"
+        f" rehearsal: whoever made them can forge proofs. Import a ceremony's (`python starter.py circuit import {names[0]} FILE"
+        f" --sha256 HEX`), or set {ACCEPT_FORGEABLE_KEYS} where nothing is at stake"
     )

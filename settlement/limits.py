@@ -27,6 +27,9 @@ no worker can answer, so that every workflow task of the lane fails; a full upda
 MAX_LANE: Final = 2**16 - 1
 """Lanes are numbered by an unsigned 16-bit integer on chain."""
 
+MAX_BATCH_NUMBER: Final = 2**64 - 1
+"""A lane's batches are numbered by an unsigned 64-bit integer on chain."""
+
 MAX_WINDOW_SECONDS: Final = 3_600
 """How long a lane may let a bet wait for others."""
 

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
 
 from settlement import commitment
 from settlement.batches import BetRecord, BetStatus, Landing, OnChainBatch, Statement, statement_for
 from settlement.bets import Bet, RejectionReason
 from settlement.commitment import ELEMENTS_PER_NODE, PACKS_PER_ELEMENT, FieldElement
 from settlement.errors import JournalConflict
+from settlement.limits import MAX_BATCH_NUMBER, MAX_LANE
 from settlement.ports import Journal, LedgerReader
 from settlement.poseidon import poseidon
 from settlement.shapes import SHAPES, Shape
@@ -61,8 +62,8 @@ class Receipt(_Frozen):
     reason: RejectionReason | None = None
     detail: str = ""
     batch_id: str | None = None
-    lane: int | None = None
-    number: int | None = None
+    lane: Annotated[int, Field(ge=0, le=MAX_LANE)] | None = None
+    number: Annotated[int, Field(ge=0, le=MAX_BATCH_NUMBER)] | None = None
     landing: Landing | None = None
     bets_root: FieldElement | None = None
     inclusion: Inclusion | None = None

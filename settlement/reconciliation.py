@@ -17,6 +17,7 @@ class FindingKind(StrEnum):
     SETTLED_UNRECORDED = "settled_unrecorded"
     TRANSACTION_UNKNOWN = "transaction_unknown"
     TRANSACTION_DIFFERS = "transaction_differs"
+    CIRCUIT_DIFFERS = "circuit_differs"
     ROOT_DIFFERS = "root_differs"
     COUNTS_DIFFER = "counts_differ"
     HOUSE_DELTA_DIFFERS = "house_delta_differs"
@@ -93,6 +94,11 @@ def compare_batch(batch: SettledBatch) -> Iterator[Finding]:
     except ValueError as error:
         yield finding(FindingKind.JOURNAL_INCONSISTENT, f"bets that cannot be one batch: {error}", "-")
         return
+    circuits = {statement.shape.circuit_id, summary.circuit_id} - {None}
+    if circuits != {record.circuit_id}:
+        # Its key may be one by which anything can be proven: then the nets need not follow from the bets.
+        of_the_bets = f"circuit {statement.shape.circuit_id} ({statement.shape.name}), recorded {summary.circuit_id}"
+        yield finding(FindingKind.CIRCUIT_DIFFERS, of_the_bets, f"circuit {record.circuit_id}")
     roots = {f"{root:064x}" for root in (statement.bets_root, summary.bets_root) if root is not None}
     if roots != {f"{record.bets_root:064x}"}:
         yield finding(FindingKind.ROOT_DIFFERS, " / ".join(sorted(roots)), f"{record.bets_root:064x}")
@@ -135,7 +141,7 @@ def compare_open_batch(
             kind=FindingKind.SETTLED_UNRECORDED,
             subject=summary.batch_id,
             journal=f"{summary.status} as number {summary.number}",
-            chain=f"a record with root {record.bets_root:064x}",
+            chain=f"a record by circuit {record.circuit_id} with root {record.bets_root:064x}",
         )
 
 
@@ -152,5 +158,5 @@ def not_in_journal(record: OnChainBatch) -> Finding:
         kind=FindingKind.NOT_IN_JOURNAL,
         subject=f"lane {record.lane}, number {record.number}",
         journal="no batch of that number",
-        chain=f"{record.bet_count} bets, root {record.bets_root:064x}",
+        chain=f"{record.bet_count} bets by circuit {record.circuit_id}, root {record.bets_root:064x}",
     )

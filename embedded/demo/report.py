@@ -1,13 +1,11 @@
 """The demo's result, as JSON for machines and as tables for people."""
 
-from pathlib import Path
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from settings import InvalidSetting
 from settlement.bets import RejectionReason
 
 SHOWN_SIGNATURE_CHARS: Final = 44
@@ -62,24 +60,6 @@ class DemoReport(_Frozen):
     web_ui: str
     rpc_url: str
     seconds: float
-
-
-def check_writable(file: Path) -> None:
-    """Raises `InvalidSetting` if no report can be written there. What the file holds stays; one that is missing is made."""
-    _write(file, "a", "")
-
-
-def write(report: DemoReport, file: Path) -> None:
-    """Writes the report as JSON. Raises `InvalidSetting`."""
-    _write(file, "w", report.model_dump_json(indent=2) + "\n")
-
-
-def _write(file: Path, mode: str, text: str) -> None:
-    try:
-        with file.open(mode) as opened:
-            opened.write(text)
-    except OSError as error:
-        raise InvalidSetting(f"--json: {file} cannot be written: {error.strerror}") from None
 
 
 def show(report: DemoReport, console: Console) -> None:

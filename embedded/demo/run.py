@@ -102,7 +102,7 @@ class _Demo:
         await self._wait_until_idle("settling what is left of an earlier run")
         self._progress("vaults", 0)
         wanted = {**dict.fromkeys(self._players, deposit), self._poor_player: POOR_PLAYERS_LAMPORTS}
-        await fund_vaults(self._stack.settings, self._ledger, wanted)
+        await fund_vaults(self._stack.settings, wanted)
         self._progress("vaults", 1)
         scenario = make_scenario(
             datetime.now(UTC).strftime("demo-%Y%m%dT%H%M%S"),

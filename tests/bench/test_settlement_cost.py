@@ -18,7 +18,7 @@ FULL_BATCH_UNITS = 200_000
 
 def test_the_command_settles_real_batches_and_tells_what_each_has_cost(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
-    command = [sys.executable, "-m", "bench", "--quick", "--only", "settlement-cost", "--json", str(report)]
+    command = [sys.executable, "-m", "bench", "--quick", "--json", str(report)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False)
     assert done.returncode == 0, done.stderr
     measured = json.loads(report.read_text())
@@ -30,6 +30,15 @@ def test_the_command_settles_real_batches_and_tells_what_each_has_cost(tmp_path:
         assert cost["transaction_bytes"] <= MAX_TRANSACTION_BYTES
         assert cost["fee_lamports"] > 0
         assert f"{cost['transaction_bytes']:,}" in done.stdout
+
+
+def test_a_report_that_cannot_be_written_is_told_before_anything_is_measured(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bench", "--quick", "--json", str(tmp_path / "absent" / "report.json")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    [line] = done.stderr.splitlines()
+    assert "--json: " in line
+    assert line.endswith("report.json cannot be written: No such file or directory")
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)

@@ -9,17 +9,18 @@ from pathlib import Path
 import groth16py
 import pytest
 
-from ceremony import snarkjs
+from ceremony import snarkjs, steps
+from prover.contributions import REHEARSAL_BEACON
 from prover.groth16 import Groth16Prover
 from prover.importing import import_ceremony_key
-from prover.keys import check_keys, file_digest, key_files, load_proving_key, load_verifying_key
-from prover.making import make_development_keys
+from prover.keys import check_keys, file_digest, key_files, load_keys, load_verifying_key
+from prover.making import KeyStage, make_development_keys
 from prover.panics import Panicked, panics_as_errors
 from prover.zkey import read_zkey
 from settlement.batches import Proof, Statement, statement_for
 from settlement.bets import Bet
-from settlement.circuits import KeyOrigin
-from settlement.errors import KeyRefused
+from settlement.circuits import KeyOrigin, require_unforgeable
+from settlement.errors import KeyRefused, ProvingKeyMissing
 from settlement.poseidon import FIELD_MODULUS
 from settlement.shapes import SHAPES
 from tests.ceremony.background import ROOT, SHAPE
@@ -60,17 +61,90 @@ async def proof(keys: Path) -> Proof:
 
 def test_the_transcript_names_contributors_files_and_the_digest_to_pin(rehearsed: Path, keys: Path) -> None:
     transcript = (rehearsed / "transcript.txt").read_text()
-    for phase, kind in (("Phase 1:", "Contribution"), ("Phase 2:", "contribution")):
-        said = transcript.partition(phase)[2]
+    of_phase_1, of_phase_2 = transcript.partition("Phase 1:")[2].partition("snarkjs on phase 1:")[0].split("Phase 2:")
+    for said in (of_phase_1, of_phase_2):
         for number, name in enumerate(("first contributor", "second contributor", "beacon"), start=1):
-            assert re.search(rf"^{kind} #{number}:? {name}", said, re.MULTILINE)
+            assert re.search(rf"^contribution #{number} {name}: [0-9a-f]{{128}}", said, re.MULTILINE)
+        assert f" of beacon {REHEARSAL_BEACON}\n" in said
     assert f"--sha256 {file_digest(rehearsed / ZKEY)}" in transcript
     assert f"verifying key: {load_verifying_key(keys, SMALL).sha256}" in transcript
 
 
-def test_the_imported_key_says_where_it_is_from(rehearsed: Path, keys: Path) -> None:
+def test_what_a_contributor_is_told_stands_in_the_transcript_as_we_and_as_snarkjs_say_it(rehearsed: Path) -> None:
+    said = re.findall(r"^contribution of (.+): ([0-9a-f]{128})$", (rehearsed.parent / "log").read_text(), re.MULTILINE)
+    assert [name for name, _ in said] == ["first contributor", "second contributor"] * 2
+    ours, _, theirs = (rehearsed / "transcript.txt").read_text().partition("snarkjs on phase 1:")
+    for name, digest in said:
+        assert f" {name}: {digest}\n" in ours
+        assert digest in re.sub(r"\s", "", theirs)
+
+
+def test_a_published_verifying_key_that_is_not_the_keys_is_refused_naming_both(rehearsed: Path, tmp_path: Path) -> None:
+    folder = published(rehearsed, tmp_path)
+    ours = folder / f"{SHAPE}.vkey.json"
+    foreign = json.loads(ours.read_text())
+    foreign["IC"].reverse()
+    ours.unlink()
+    ours.write_text(json.dumps(foreign))
+    right = re.search(r"verifying key: ([0-9a-f]{64})", (rehearsed / "transcript.txt").read_text())
+    assert right is not None
+    with pytest.raises(snarkjs.StepFailed, match=rf"is verifying key .*, but that of {ZKEY} is {right[1]}"):
+        steps.verify(folder)
+
+
+@pytest.mark.parametrize("silent", ["powersoftau", "zkey"])
+def test_what_snarkjs_does_not_call_good_is_refused_and_the_folder_stays_as_it_was(
+    rehearsed: Path, tmp_path: Path, silent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = published(rehearsed, tmp_path)
+    before = sorted(folder.iterdir())
+    good = {"powersoftau": ["Powers of Tau Ok!"], "zkey": ["contribution #1 ZKey Ok!:", "ZKey Ok!"]}
+    good[silent] = good[silent][:-1]
+
+    def run_snarkjs(command: str, *_: object) -> list[str]:
+        return good[command]
+
+    monkeypatch.setattr(snarkjs, "run", run_snarkjs)
+    with pytest.raises(snarkjs.StepFailed, match=r"snarkjs does not call .* good"):
+        steps.verify(folder, REHEARSAL_BEACON)
+    assert sorted(folder.iterdir()) == before
+
+
+def published(rehearsed: Path, place: Path) -> Path:
+    """The same ceremony in a folder of its own."""
+    folder = place / "published"
+    folder.mkdir()
+    for file in rehearsed.iterdir():
+        if file.is_file():
+            (folder / file.name).symlink_to(file)
+    return folder
+
+
+def test_nothing_unfinished_is_left_beside_what_is_published(rehearsed: Path) -> None:
+    assert not list(rehearsed.glob(".*"))
+
+
+def test_a_rehearsals_key_says_what_it_is_and_guards_nothing(rehearsed: Path, keys: Path) -> None:
     key = check_keys(keys, SMALL)
-    assert (key.origin, key.zkey_sha256) == (KeyOrigin.CEREMONY, file_digest(rehearsed / ZKEY))
+    assert (key.origin, key.zkey_sha256) == (KeyOrigin.REHEARSAL, file_digest(rehearsed / ZKEY))
+    with pytest.raises(KeyRefused, match="from a rehearsal: whoever made them can forge proofs"):
+        require_unforgeable([key], place="a cluster", local=False, accept_forgeable=False)
+    require_unforgeable([key], place="a local ledger", local=True, accept_forgeable=False)
+    stages: list[KeyStage] = []
+    make_development_keys(keys, [SMALL], lambda _shape, stage: stages.append(stage))
+    assert stages == [KeyStage.PRESENT]
+
+
+def test_a_key_that_another_beacon_has_ended_is_a_ceremonys(rehearsed: Path, tmp_path: Path) -> None:
+    content = (rehearsed / ZKEY).read_bytes()
+    at = content.rindex(bytes.fromhex(REHEARSAL_BEACON))
+    ceremonys = tmp_path / ZKEY
+    # Whether the beacon is the one that was applied is for `zkey verify` to find out.
+    ceremonys.write_bytes(content[:at] + b"\xab" + content[at + 1 :])
+    key = import_ceremony_key(tmp_path / "keys", SMALL, ceremonys, file_digest(ceremonys))
+    assert key.origin is KeyOrigin.CEREMONY
+    with pytest.raises(KeyRefused, match="has a key already"):
+        import_ceremony_key(tmp_path / "keys", SMALL, rehearsed / ZKEY, file_digest(rehearsed / ZKEY))
 
 
 async def test_snarkjs_accepts_a_proof_by_the_imported_key_and_no_other_public_input(
@@ -90,7 +164,7 @@ async def test_snarkjs_accepts_a_proof_by_the_imported_key_and_no_other_public_i
     exported = tmp_path / "vkey.json"
     command = [sys.executable, "starter.py", "circuit", "export", SHAPE, "--snarkjs", "--out", exported]
     done = await run(command, {"CROUPIER_CIRCUIT_KEYS": str(rehearsed / "keys")})
-    assert "ceremony, zkey " in done.out, done.err
+    assert "rehearsal: unsafe for funds, zkey " in done.out, done.err
     for verifying_key in (rehearsed / f"{SHAPE}.vkey.json", exported):
         public_file.write_text(json.dumps([str(proof.public_input)]))
         said = snarkjs.run("groth16", "verify", verifying_key, public_file, proof_file)
@@ -154,8 +228,13 @@ def test_a_key_that_is_there_is_replaced_only_if_told_and_the_same_file_mends_it
     key = import_ceremony_key(tmp_path, SMALL, file, digest, replace=True)
     assert key == check_keys(tmp_path, SMALL)
     assert not any(path.exists() for path in key_files(tmp_path, SMALL).model_dump().values())
-    key_files(tmp_path, SMALL, KeyOrigin.CEREMONY).proving_key.write_bytes(b"half a key")
-    assert import_ceremony_key(tmp_path, SMALL, file, digest) == key
+    files = key_files(tmp_path, SMALL, KeyOrigin.REHEARSAL)
+    for damaged in ([files.proving_key, files.verifying_key], [files.note]):
+        for path in damaged:
+            path.write_bytes(b"half")
+        with pytest.raises(ProvingKeyMissing, match=r"is damaged.*the file that it was imported from"):
+            check_keys(tmp_path, SMALL)
+        assert import_ceremony_key(tmp_path, SMALL, file, digest) == key
     other = tampered_copy(file, tmp_path)
     with pytest.raises(KeyRefused, match="has a key already"):
         import_ceremony_key(tmp_path, SMALL, other, file_digest(other))
@@ -173,4 +252,4 @@ def test_a_panic_over_a_witness_of_the_wrong_length_is_an_ordinary_error(keys: P
         )
     )
     with pytest.raises(Panicked, match="index out of bounds"), panics_as_errors():
-        groth16py.prove_wtns(load_proving_key(keys, SMALL), str(witness))
+        groth16py.prove_wtns(load_keys(keys, SMALL)[1], str(witness))

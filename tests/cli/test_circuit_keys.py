@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
@@ -22,21 +22,27 @@ from embedded.stack import ROOT
 from ledger.clusters import PUBLIC_CLUSTERS, is_local_ledger
 from ledger.rpc import RpcClient
 from operations.provisioning import provision
+from prover.groth16 import Groth16Prover
 from prover.keys import VerifyingKey, load_verifying_key
 from prover.making import make_development_keys
 from settings import Settings
+from settlement.batches import statement_for
+from settlement.bets import Bet
 from settlement.circuits import ACCEPT_FORGEABLE_KEYS, RegisteredCircuit, RegisteredCircuits
 from settlement.errors import CircuitsUnknown, KeyRefused, LedgerMisconfigured
 from settlement.shapes import SHAPES
 from tests.e2e.machine import Finished, environment, run
 from tests.ledger.scripted import ScriptedNode, serving
 from tests.workflow.fakes import FakeLedger
+from worker import require_chain_keys
 from workflows import names
 from workflows.circuits import CircuitsWorkflow
 
 SMALL = SHAPES[0]
 SMALL_ONLY = {"CROUPIER_MAX_BATCH_BETS": str(SMALL.bets), "CROUPIER_MAX_BATCH_PLAYERS": str(SMALL.players)}
 OTHER_DIGEST = "ab" * 32
+LONGER_THAN_ANY_NAME = 300
+"""Linux and macOS allow 255 bytes."""
 READY_SECONDS = 60.0
 STOP_SECONDS = 20.0
 Variables = dict[str, str]
@@ -108,8 +114,17 @@ async def test_the_list_shows_every_shape_and_its_key_where_no_ledger_can_be_rea
     assert "what is on chain could not be read: program" in shown.out
     told = json.loads((await circuit("list", "--json", variables=with_keys)).out)
     assert "is not deployed on" in told["ledger_problem"]
-    assert told["circuits"][0]["key"]["sha256"] == key.sha256
+    assert told["circuits"][0]["key"] == json.loads(key.model_dump_json(exclude={"text"}))
     assert [entry["in_use"] for entry in told["circuits"]] == [True, False, False, False]
+
+
+async def test_the_list_says_where_keys_cannot_be_looked_for(with_keys: Variables, tmp_path: Path) -> None:
+    place = tmp_path / ("k" * LONGER_THAN_ANY_NAME)
+    shown = await circuit("list", variables={**with_keys, "CROUPIER_CIRCUIT_KEYS": str(place)})
+    assert (shown.status, shown.err) == (0, "")
+    assert "not usable" in shown.out
+    assert f"{place}/16x8." in shown.out
+    assert "File name too long" in shown.out
 
 
 async def test_making_keys_says_that_they_are_unsafe_and_leaves_what_is_there(
@@ -186,7 +201,9 @@ async def test_a_proving_worker_refuses_a_development_key_off_the_local_ledger_u
     async with settlement_worker(client, on_chain(key.sha256, local=False)):
         line = await proving_worker(with_keys)
         assert "is not a local ledger" in line
-        assert "circuit keys of 16x8 are for development: whoever made them can forge proofs" in line
+        assert (
+            "circuit keys of 16x8 are for development or from a rehearsal: whoever made them can forge proofs" in line
+        )
         assert ACCEPT_FORGEABLE_KEYS in line
         name, _, value = ACCEPT_FORGEABLE_KEYS.partition("=")
         with environment({**with_keys, name: value}):
@@ -217,6 +234,25 @@ async def test_a_proving_worker_that_waits_for_an_answer_stops_when_it_is_told(
             await processes.stop(worker)
     assert status == 0
     assert "Traceback" not in (tmp_path / "worker.log").read_text()
+
+
+async def test_a_key_that_a_worker_loads_later_is_held_against_what_the_chain_has_then(
+    with_keys: Variables, key: VerifyingKey
+) -> None:
+    bets = [Bet(bet_id="bet", player="1" * 32, stake=1_000, guess="heads", outcome="heads")]
+    batch = statement_for(0, 1, bets, {"1" * 32: 1})
+    ledger = FakeLedger(registered=on_chain(OTHER_DIGEST))
+    with environment(with_keys):
+        settings = Settings()
+    with closing(Groth16Prover(settings.circuit_keys, [])) as prover:
+        await require_chain_keys(prover, ledger.circuits, settings)
+        with pytest.raises(KeyRefused, match=OTHER_DIGEST):
+            await prover.prove(batch)
+        ledger.registered = on_chain(key.sha256, local=False)
+        with pytest.raises(KeyRefused, match="is not a local ledger"):
+            await prover.prove(batch)
+        ledger.registered = on_chain(key.sha256)
+        assert (await prover.prove(batch)).public_input == batch.public_input
 
 
 async def test_without_a_settlement_worker_a_proving_worker_says_what_it_waits_for_and_gives_up(

@@ -95,6 +95,8 @@ def test_honest_batches_show_no_difference(batch: list[Bet]) -> None:
 
 CHANGES: dict[str, tuple[dict[str, Any], set[FindingKind]]] = {
     "no record": ({"record": None}, {FindingKind.NOT_ON_CHAIN}),
+    "circuit on chain": (record(circuit_id=31_337), {FindingKind.CIRCUIT_DIFFERS}),
+    "circuit in the journal": (summary(circuit_id=4), {FindingKind.CIRCUIT_DIFFERS}),
     "root on chain": (record(bets_root=5), {FindingKind.ROOT_DIFFERS}),
     "root in the journal": (summary(bets_root=5), {FindingKind.ROOT_DIFFERS}),
     "bet count on chain": (record(bet_count=5), {FindingKind.COUNTS_DIFFER}),
@@ -193,3 +195,11 @@ def test_a_record_without_a_batch_is_not_in_the_journal() -> None:
     finding = not_in_journal(HONEST.record)
     assert finding.kind is FindingKind.NOT_IN_JOURNAL
     assert "lane 3, number 7" in finding.subject
+    assert f"by circuit {HONEST.record.circuit_id}," in finding.chain
+
+
+def test_a_record_of_a_batch_that_was_given_up_names_the_circuit_that_settled_it() -> None:
+    assert HONEST.record is not None
+    given_up = HONEST.summary.model_copy(update={"status": BatchStatus.FAILED})
+    (finding,) = compare_open_batch(given_up, (), HONEST.record.model_copy(update={"circuit_id": 31_337}))
+    assert "by circuit 31337 " in finding.chain

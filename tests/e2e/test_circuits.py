@@ -6,10 +6,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from temporalio.testing import WorkflowEnvironment
 
+from embedded.stack import BIN
+from ledger.rpc import RpcClient
+from operations import circuits
+from operations.circuits import register_circuits
 from prover.keys import key_files, load_verifying_key
 from prover.storing import put
-from settlement.circuits import KeyOrigin
+from settlement.circuits import ACCEPT_FORGEABLE_KEYS, KeyOrigin
+from settlement.errors import KeyRefused
 from settlement.shapes import DEFAULT_SHAPES, Shape
 from tests.e2e.machine import Finished, Machine, run
 
@@ -24,16 +30,20 @@ async def command(machine: Machine, *arguments: str, **variables: str) -> Finish
 def wrong_keys(machine: Machine, tmp_path: Path) -> Path:
     """The stack's keys, but for the small shape the large one's under its name."""
     keys = shutil.copytree(machine.stack.settings.circuit_keys, tmp_path / "circuits")
-    files = key_files(keys, LARGE)
-    (tmp_path / "drafts").mkdir()
+    make_wrong(keys)
+    return keys
+
+
+def make_wrong(keys: Path) -> None:
+    files, drafts = key_files(keys, LARGE), keys / "drafts"
+    drafts.mkdir()
     put(
         keys,
         SMALL,
         KeyOrigin.DEVELOPMENT,
-        proving_key=Path(shutil.copy(files.proving_key, tmp_path / "drafts" / "proving_key")),
-        verifying_key=Path(shutil.copy(files.verifying_key, tmp_path / "drafts" / "verifying_key")),
+        proving_key=Path(shutil.copy(files.proving_key, drafts / "proving_key")),
+        verifying_key=Path(shutil.copy(files.verifying_key, drafts / "verifying_key")),
     )
-    return keys
 
 
 def digests(machine: Machine, wrong_keys: Path) -> tuple[str, str]:
@@ -54,7 +64,9 @@ async def test_the_list_holds_the_keys_against_the_chain_without_an_authority_ke
     assert [circuit["on_chain"] for circuit in view["circuits"]] == ["this key"] * 2 + ["not registered"] * 2
     assert view["place"].startswith(f"program {machine.stack.settings.program_id} on ")
     table = await command(machine, "starter.py", "circuit", "list", CROUPIER_CIRCUIT_KEYS=str(wrong_keys))
-    assert f"another key, {digests(machine, wrong_keys)[0][:16]}" in table.out
+    registered, _ = digests(machine, wrong_keys)
+    assert f"another key, {registered[:16]}" in table.out
+    assert f"circuit 1 (16x8), verifying key {registered}: NOT the key here" in table.out
 
 
 async def test_registering_again_is_harmless_and_another_key_is_refused_naming_both(
@@ -71,12 +83,49 @@ async def test_registering_again_is_harmless_and_another_key_is_refused_naming_b
         assert digest in refused.err
 
 
+async def test_the_key_that_was_checked_is_the_one_that_is_registered_and_told_of(
+    machine: Machine, tmp_path: Path
+) -> None:
+    keys = shutil.copytree(machine.stack.settings.circuit_keys, tmp_path / "circuits")
+    settings = machine.stack.settings.model_copy(update={"circuit_keys": keys})
+    [(key, added)] = await register_circuits(settings, [SMALL], lambda _: make_wrong(keys))
+    assert not added
+    assert key.sha256 == _digest(machine.stack.settings.circuit_keys, SMALL) != _digest(keys, SMALL)
+
+
+async def test_a_development_key_is_not_registered_where_the_ledger_is_not_local(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nowhere(_: RpcClient) -> bool:
+        return False
+
+    monkeypatch.setattr(circuits, "is_local_ledger", nowhere)
+    settings = machine.stack.settings
+    with pytest.raises(
+        KeyRefused, match=rf"is not a local ledger, and the circuit keys of 16x8.*{ACCEPT_FORGEABLE_KEYS}"
+    ):
+        await register_circuits(settings, [SMALL], lambda _: None)
+    accepting = settings.model_copy(update={"accept_forgeable_development_keys": True})
+    assert [added for _, added in await register_circuits(accepting, [SMALL], lambda _: None)] == [False]
+
+
 async def test_a_worker_of_both_queues_does_not_start_with_another_key_than_the_chain_has(
     machine: Machine, wrong_keys: Path
 ) -> None:
-    refused = await command(machine, "worker.py", CROUPIER_CIRCUIT_KEYS=str(wrong_keys))
+    """It looks itself, before any work: settlement work would be logged as `lane` and leave a Batcher and a schedule."""
+    async with await WorkflowEnvironment.start_local(dev_server_existing_path=str(BIN / "temporal")) as temporal:  # pyright: ignore[reportUnknownMemberType]
+        refused = await command(
+            machine,
+            "worker.py",
+            CROUPIER_CIRCUIT_KEYS=str(wrong_keys),
+            TEMPORAL_ADDRESS=temporal.client.service_client.config.target_host,
+        )
+        left = [workflow.id async for workflow in temporal.client.list_workflows()]
+        schedules = [schedule.id async for schedule in await temporal.client.list_schedules()]
     assert refused.status == 1
     assert "worker ready" not in refused.out
+    assert "lane " not in refused.err
+    assert (left, schedules) == ([], [])
     line = refused.err.splitlines()[-1]
     assert line.startswith("worker: the proving key of shape 16x8 belongs to ")
     for digest in digests(machine, wrong_keys):

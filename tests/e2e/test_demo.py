@@ -8,9 +8,10 @@ import pytest
 
 import composition
 from embedded.demo import run
-from embedded.demo.report import DemoReport, write
+from embedded.demo.report import DemoReport
 from embedded.demo.run import DemoPlan, run_demo
 from embedded.demo.scenario import MIN_BETS
+from embedded.json_files import write
 from embedded.stack import Stack, running_stack
 from settings import VAR_VARIABLE, InvalidSetting
 from settlement.bets import RejectionReason

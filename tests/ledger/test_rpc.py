@@ -7,6 +7,7 @@ import pytest
 from aiohttp import web
 from solders.pubkey import Pubkey
 
+from ledger import layout
 from ledger import rpc as rpc_module
 from ledger.failures import Failure, Fault
 from ledger.program_errors import ProgramError
@@ -19,6 +20,9 @@ from settlement.errors import (
 )
 from tests.ledger.scripted import (
     FINALIZED_SLOT,
+    LANE,
+    NUMBER,
+    PROGRAM,
     UNITS,
     Refusal,
     ScriptedChain,
@@ -26,6 +30,7 @@ from tests.ledger.scripted import (
     a_proof,
     a_statement,
     serving,
+    transaction_json,
 )
 
 
@@ -161,6 +166,79 @@ async def test_answers_of_the_wrong_length_are_not_paired_up(scripted: ScriptedN
 async def test_a_history_that_a_node_does_not_keep_is_no_transaction(scripted: ScriptedNode, client: RpcClient) -> None:
     scripted.answers["getTransaction"] = refuse(-32011)
     assert await client.transaction("a", "finalized") is None
+
+
+BLOCKHASH = {"blockhash": "1" * 32, "lastValidBlockHeight": 1}
+ACCOUNT = {"lamports": 1, "owner": "1" * 32, "data": ["", "base64"], "executable": False}
+
+
+@pytest.mark.parametrize(
+    ("method", "value"),
+    [
+        ("getLatestBlockhash", BLOCKHASH | {"blockhash": "no hash"}),
+        ("getLatestBlockhash", BLOCKHASH | {"blockhash": ""}),
+        ("getLatestBlockhash", BLOCKHASH | {"lastValidBlockHeight": -1}),
+        ("getAccountInfo", ACCOUNT | {"lamports": -1}),
+        ("getAccountInfo", ACCOUNT | {"lamports": 2**64}),
+        ("getAccountInfo", ACCOUNT | {"owner": "nobody"}),
+        ("getAccountInfo", ACCOUNT | {"data": ["?", "base64"]}),
+    ],
+)
+async def test_a_value_that_cannot_be_is_an_answer_that_cannot_be_read(
+    scripted: ScriptedNode, client: RpcClient, method: str, value: object
+) -> None:
+    scripted.answers[method] = lambda _: {"context": {"slot": 1}, "value": value}
+    asked = client.latest_blockhash("confirmed") if method == "getLatestBlockhash" else None
+    with pytest.raises(LedgerUnavailable, match=f"{method} that cannot be read"):
+        await (asked or client.account(Pubkey.default(), "confirmed"))
+
+
+@pytest.mark.parametrize("answer", [-1, 2**64, "many", None])
+async def test_a_number_that_cannot_be_is_an_answer_that_cannot_be_read(
+    scripted: ScriptedNode, client: RpcClient, answer: object
+) -> None:
+    scripted.answers["getMinimumBalanceForRentExemption"] = lambda _: answer
+    with pytest.raises(LedgerUnavailable, match="cannot be read"):
+        await client.rent_minimum(1)
+
+
+async def test_a_transaction_whose_parts_do_not_fit_together_cannot_be_read(
+    scripted: ScriptedNode, client: RpcClient
+) -> None:
+    honest = transaction_json(7, Pubkey.default())
+    scripted.answers["getTransaction"] = lambda _: honest
+    assert await client.transaction("a", "finalized")
+    honest["transaction"]["message"]["instructions"][0]["programIdIndex"] = 2
+    with pytest.raises(LedgerUnavailable, match="cannot be read"):
+        await client.transaction("a", "finalized")
+    honest = transaction_json(7, Pubkey.default())
+    honest["meta"]["preBalances"].pop()
+    with pytest.raises(LedgerUnavailable, match="cannot be read"):
+        await client.transaction("a", "finalized")
+
+
+async def test_an_account_of_another_release_is_named_with_the_remedy(
+    scripted: ScriptedNode, client: RpcClient
+) -> None:
+    chain = ScriptedChain(scripted)
+    reader = chain.ledger(client)
+    short = {"lamports": 1, "owner": str(PROGRAM), "data": ["AwE=", "base64"], "executable": True}
+    scripted.answers |= {
+        "getAccountInfo": lambda _: {"context": {"slot": 1}, "value": short},
+        "getMultipleAccounts": lambda params: {"context": {"slot": 1}, "value": [short] * len(params[0])},
+        "getProgramAccounts": lambda _: [{"pubkey": "1" * 32, "account": short}],
+        "getMinimumBalanceForRentExemption": lambda _: 0,
+    }
+    player = str(Pubkey.new_unique())
+    for address, read in (
+        (layout.house_address(PROGRAM, LANE), reader.house(LANE)),
+        (layout.vault_address(PROGRAM, LANE, Pubkey.from_string(player)), reader.vaults(LANE, [player])),
+        (layout.batch_address(PROGRAM, LANE, NUMBER), reader.batch_record(LANE, NUMBER)),
+        (Pubkey.default(), reader.batch_records(LANE)),
+        (layout.config_address(PROGRAM), reader.check()),
+    ):
+        with pytest.raises(LedgerMisconfigured, match=f"account {address} .*{scripted.url}.*CROUPIER_PROGRAM_ID"):
+            await read
 
 
 # Sending and signing against such nodes.

@@ -30,7 +30,7 @@ from ledger.rpc import INVALID_PARAMS, RpcClient
 from ledger.table_filling import TableFiller
 from ledger.transactions import MAX_TRANSACTION_BYTES, settle_instruction, settlement_bytes
 from settlement.batches import SignedAttempt, Standing, Statement, statement_for
-from settlement.errors import LedgerMisconfigured, LedgerUnavailable
+from settlement.errors import LedgerMisconfigured, LedgerUnavailable, SettlementRefused
 from settlement.shapes import SHAPES, Shape
 from tests.ledger.scripted import LANE, PROGRAM, Refusal, ScriptedChain, ScriptedNode, a_proof, serving
 from tests.ledger.support import PRIORITY_FEE, Table, World, bets_with, new_players, settled
@@ -376,3 +376,36 @@ async def test_tables_are_read_once_until_the_node_does_not_resolve_them(scripte
     scripted.answers["simulateTransaction"] = simulate
     assert await ledger.sign(statement, a_proof(statement), 3)
     assert scripted.reads == 2
+
+
+async def test_tables_that_were_read_just_now_and_are_not_resolved_are_no_reason_to_try_for_ever(
+    scripted: ScriptedTables,
+) -> None:
+    ledger, statement = scripted.chain.ledger(scripted.rpc), some_statement(PLAYERS)
+    settle = settle_of(statement, scripted.chain.authority.pubkey())
+    scripted.entries = [meta.pubkey for meta in settle.accounts[-PLAYERS:]]
+
+    def refuse(_: list[Any]) -> Any:
+        raise Refusal(INVALID_PARAMS)
+
+    scripted.answers["simulateTransaction"] = refuse
+    for reads in (1, 2):
+        with pytest.raises(SettlementRefused, match="does not resolve the lookup tables"):
+            await ledger.sign(statement, a_proof(statement), 1)
+        assert scripted.reads == reads
+
+
+async def test_a_table_of_another_authority_is_not_extended(
+    scripted: ScriptedTables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table_filling, "MAX_TABLES_PER_LANE", 1)
+    house = account(PROGRAM, struct.pack("<BBHIQ", layout.Kind.HOUSE, 255, LANE, 0, 0))
+    scripted.answers |= {
+        "getAccountInfo": lambda _: {"context": {"slot": scripted.slot}, "value": house},
+        "getProgramAccounts": lambda _: [],
+    }
+    authority = Keypair()
+    lander = Lander(scripted.rpc, authority, priority_fee_micro_lamports=0)
+    with pytest.raises(LedgerMisconfigured, match="no room for more vaults"):
+        await TableFiller(scripted.rpc, lander, authority.pubkey(), PROGRAM, LANE).fill(LARGE)
+    assert scripted.chain.node.called("sendTransaction") == []

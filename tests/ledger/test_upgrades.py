@@ -8,10 +8,11 @@ import pytest
 from solders.instruction import AccountMeta, Instruction
 from solders.keypair import Keypair
 from solders.pubkey import Pubkey
+from solders.system_program import TransferParams, transfer
 
 from ledger import layout, loader
 from ledger.deployed import DeployedProgram, deployed_program, wait_until_callable
-from ledger.deployment import Deployer
+from ledger.deployment import Deployer, Staged
 from ledger.landing import MAX_IN_FLIGHT, Job, Lander
 from ledger.provisioning import Provisioner
 from ledger.rpc import RpcClient
@@ -213,8 +214,8 @@ async def test_after_a_hand_over_the_new_key_upgrades_and_the_old_one_does_not(
 async def test_a_staged_upgrade_is_the_upgrade_authoritys_to_finish(program: Program, codes: dict[int, bytes]) -> None:
     multisig, deployer = await funded(program.rpc), program.deployer()
     await program.authority().hand_over(program.address, multisig.pubkey(), None)
-    assert await deployer.stage(program.address, codes[LONG], unheard)
-    assert not await deployer.stage(program.address, codes[LONG], must_not_write)
+    assert await deployer.stage(program.address, codes[LONG], unheard) is Staged.WRITTEN
+    assert await deployer.stage(program.address, codes[LONG], must_not_write) is Staged.WRITTEN_ALREADY
     buffer = deployer.buffer_address(codes[LONG])
     with pytest.raises(LedgerMisconfigured, match="is no buffer of"):
         await deployer.reclaim(buffer)
@@ -224,7 +225,7 @@ async def test_a_staged_upgrade_is_the_upgrade_authoritys_to_finish(program: Pro
     await Lander(program.rpc, multisig, priority_fee_micro_lamports=0).land([Job("upgrading", [finish])])
     await wait_until_callable(program.rpc, program.address)
     assert await program.answer() == LONG
-    assert not await deployer.stage(program.address, codes[LONG], must_not_write)
+    assert await deployer.stage(program.address, codes[LONG], must_not_write) is Staged.RUNS_ALREADY
 
 
 async def test_what_an_abandoned_upgrade_has_paid_for_its_buffer_comes_back(
@@ -243,6 +244,23 @@ async def test_what_an_abandoned_upgrade_has_paid_for_its_buffer_comes_back(
     assert await deployer.reclaim(buffer) == held
     assert await untouched.lamports(untouched.owner.pubkey()) > before - FEES_LAMPORTS
     assert await deployer.reclaim(buffer) == 0
+
+
+@pytest.mark.parametrize("sent", [1_000_000, SOL])
+async def test_lamports_that_anybody_sends_to_a_buffers_address_hinder_no_upgrade(
+    program: Program, codes: dict[int, bytes], sent: int
+) -> None:
+    deployer = program.deployer()
+    buffer = deployer.buffer_address(codes[NEW])
+    sending = transfer(TransferParams(from_pubkey=program.owner.pubkey(), to_pubkey=buffer, lamports=sent))
+    await Lander(program.rpc, program.owner, priority_fee_micro_lamports=0).land([Job("sending", [sending])])
+    assert await program.lamports(buffer) == sent
+    before = await program.lamports(program.owner.pubkey())
+    assert await deployer.ensure_code(program.address, codes[NEW], unheard)
+    assert await program.answer() == NEW
+    assert await program.lamports(program.owner.pubkey()) > before + sent - FEES_LAMPORTS, (
+        "they came to whoever upgraded"
+    )
 
 
 async def test_nothing_but_a_buffer_is_ever_closed(untouched: Program) -> None:

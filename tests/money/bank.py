@@ -1,17 +1,22 @@
 """A local ledger with the program, its key files, and commands that move money on it."""
 
+import asyncio
 import json
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import pytest
 from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 
 from ledger import layout
 from ledger.provisioning import Provisioner
 from ledger.rpc import RpcClient
+from localnet.server import Running
 from settings import Commitment, Settings
 from tests.e2e.machine import Finished, run
 
@@ -53,13 +58,17 @@ class Bank:
     """One provisioned ledger. `var`: the state directory of commands."""
 
     var: Path
-    url: str
+    node: Running
     rpc: RpcClient
     provisioner: Provisioner
     program: Pubkey
     authority: Keypair
     _keys: int = field(default=0)
     _players: list[Player] = field(default_factory=list[Player])
+
+    @property
+    def url(self) -> str:
+        return self.node.url
 
     @property
     def authority_file(self) -> Path:
@@ -114,6 +123,21 @@ class Bank:
                 | {player.keypair.pubkey(): SOL for player in self._players}
             )
         return self._players.pop()
+
+    @contextmanager
+    def fast(self) -> Generator[None]:
+        """Blockhashes expire within a second or two."""
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            monkeypatch.setattr(self.node.ledger, "_slot_seconds", 0.004)
+            yield
+
+    async def passes(self, height: int) -> None:
+        """Returns when that block is final and others are on it."""
+        async with asyncio.timeout(20):
+            while True:
+                if (await self.rpc.epoch_info("finalized")).block_height > height:
+                    return
+                await asyncio.sleep(0.02)
 
     def vault(self, player: Player) -> Pubkey:
         return layout.vault_address(self.program, LANE, player.keypair.pubkey())

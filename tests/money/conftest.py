@@ -10,7 +10,7 @@ from ledger.deployment import Deployer
 from ledger.provisioning import Provisioner
 from ledger.rpc import RpcClient
 from localnet.server import serve
-from operations import transfers
+from operations import outbox
 from program.build import ARTEFACT
 from tests.money.bank import HOUSE_BALANCE, SOL, Bank
 
@@ -34,7 +34,7 @@ async def bank(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Bank]
         await deployer.ensure_program(program, ARTEFACT.read_bytes(), _unheard)
         await provisioner.ensure_config(program.pubkey())
         await provisioner.ensure_houses(program.pubkey(), 1)
-        bank = Bank(var, running.url, rpc, provisioner, program.pubkey(), authority)
+        bank = Bank(var, running, rpc, provisioner, program.pubkey(), authority)
         bank.stranger(authority).file.rename(bank.authority_file)
         await provisioner.transfer({bank.house: HOUSE_BALANCE})
         yield bank
@@ -43,4 +43,4 @@ async def bank(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Bank]
 @pytest.fixture
 def in_this_process(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
     """Transfers that a test makes by calling functions have the same outbox as commands."""
-    monkeypatch.setattr(transfers, "FOLDER", bank.var / "transfers")
+    monkeypatch.setattr(outbox, "FOLDER", bank.var / "transfers")

@@ -11,17 +11,20 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from solders.keypair import Keypair
 
-from commands.money import EARLIER_STATUS
+import composition
+from commands import money
+from commands.money import EARLIER_STATUS, SHOWN_PLAYERS
 from embedded import processes
 from embedded.stack import ROOT
 from journal.adapter import SqlJournal
 from ledger import layout
 from ledger.cosigning import NotAWithdrawal
 from operations import transfers
-from operations.balances import Balances, show_balances
+from operations.balances import Balances, read_balances, show_balances
+from operations.cover import BatchesUnsettled, WrongKey
 from operations.outbox import TransferUnderWay
-from operations.transfers import BatchesUnsettled, WrongKey
 from settlement.batches import Claim, batch_id
 from settlement.bets import Bet
 from settlement.errors import CroupierError
@@ -234,7 +237,10 @@ async def test_a_command_that_is_killed_does_not_pay_twice(bank: Bank, tmp_path:
 
     done = await bank.starter("deposit", player.key, 7_000)
     assert (done.status, done.err) == (EARLIER_STATUS, "")
-    assert f"the deposit of 7,000 lamports for {player.key} was made by an earlier run ({signature})" in done.out
+    assert (
+        f"the transfer that an earlier run had signed has landed ({signature}); no second one was made. It is a deposit of"
+        f" 7,000 lamports for {player.key}" in done.out
+    )
     assert "run it again to make another" in done.out.replace("\n", " ")
     assert await bank.holds(bank.vault(player)) == [before + 7_000]
 
@@ -258,3 +264,28 @@ async def test_balances_need_neither_key_nor_journal(bank: Bank) -> None:
     table = shown.export_text()
     for word in (f"{VAULT_BALANCE:,}", "no vault", str(bank.house), str(bank.vault(player))):
         assert word in table
+
+
+async def test_a_player_who_is_named_twice_is_shown_once(bank: Bank) -> None:
+    player = bank.stranger()
+    async with composition.open_reader(bank.settings) as reader:
+        found = await read_balances(reader, bank.program, 1, [player.key, player.key])
+    assert [vault.player for vault in found.vaults] == [player.key]
+
+
+@pytest.mark.parametrize("there_are", [SHOWN_PLAYERS, SHOWN_PLAYERS + 1])
+async def test_balances_say_if_there_are_more_players_than_are_shown(
+    bank: Bank, monkeypatch: pytest.MonkeyPatch, there_are: int
+) -> None:
+    async def players(_journal: SqlJournal, limit: int) -> list[str]:
+        return [str(Keypair().pubkey()) for _ in range(min(limit, there_are))]
+
+    shown = Console(width=160, record=True, file=io.StringIO())
+    monkeypatch.setattr(SqlJournal, "players", players)
+    monkeypatch.setattr(money, "console", shown)
+    for name, value in bank.variables.items():
+        monkeypatch.setenv(name, value)
+    assert await money.balances_of_all(as_json=False) == 0
+    text = shown.export_text()
+    assert text.count("no vault") == SHOWN_PLAYERS
+    assert ("… and more: name them" in text) == (there_are > SHOWN_PLAYERS)

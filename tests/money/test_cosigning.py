@@ -1,7 +1,9 @@
 """An owner signs what moves lamports from his own vault to himself, byte by byte, and nothing else."""
 
 import base64
+import random
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -16,7 +18,8 @@ from solders.transaction import Transaction, VersionedTransaction
 
 from ledger import instructions, layout
 from ledger.cosigning import NotAWithdrawal, half_sign, read_withdrawal
-from ledger.transfers import encode
+from ledger.transactions import encode
+from operations.offers import Offer, OfferUnusable, read_offer
 
 PROGRAM: Final = Pubkey(bytes(range(32)))
 AUTHORITY, OWNER, OTHER = Keypair(), Keypair(), Keypair()
@@ -120,3 +123,53 @@ def test_what_is_no_such_transaction_is_refused() -> None:
     for text in ("", "no base64!", "ä"):
         with pytest.raises(NotAWithdrawal):
             read(text)
+
+
+HONEST: Final = base64.b64decode(raw([*BUDGET, withdrawal()]))
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_a_number_of_signatures_that_is_not_the_signers_is_refused(count: int) -> None:
+    """Solana's own types would end the process."""
+    content = bytes([count]) + (HONEST[1:65] * 3)[: 64 * count] + HONEST[129:]
+    with pytest.raises(NotAWithdrawal, match="more or fewer signatures"):
+        read(base64.b64encode(content).decode())
+
+
+def mutated(honest: bytes, rng: random.Random) -> bytes:
+    content = bytearray(honest)
+    for _ in range(rng.randint(1, 3)):
+        content[rng.randrange(len(content))] = rng.randrange(256)
+    return bytes(content[: rng.choice([len(content), rng.randrange(len(content))])])
+
+
+def test_whatever_it_is_given_it_refuses_or_reads() -> None:
+    rng, authoritys = random.Random(7), range(1, 65)
+    for _ in range(3_000):
+        content = mutated(HONEST, rng) if rng.random() < 0.9 else rng.randbytes(rng.randrange(400))
+        try:
+            read(base64.b64encode(content).decode())
+        except NotAWithdrawal:
+            continue
+        changed = {at for at, (was, now) in enumerate(zip(HONEST, content, strict=True)) if was != now}
+        assert changed.isdisjoint({0, *authoritys}), "what the authority has not signed"
+        assert changed.issubset(range(65, 129)), "only what the owner's signature will replace"
+
+
+def test_whatever_an_offers_file_holds_it_is_refused_or_read(tmp_path: Path) -> None:
+    offer = Offer(
+        player=str(OWNER.pubkey()), lane=LANE, transaction="AQID", last_valid_block_height=9, signed_after_slot=8
+    )
+    honest, rng, file = offer.model_dump_json(indent=1).encode(), random.Random(8), tmp_path / "offer.json"
+    file.write_bytes(honest)
+    assert read_offer(file) == offer
+    for content in (
+        *(mutated(honest, rng) for _ in range(500)),
+        *(honest.replace(b'"lane": 3', b'"lane": %d' % lane) for lane in (-1, 70_000, 2**70)),
+    ):
+        file.write_bytes(content)
+        try:
+            found = read_offer(file)
+        except OfferUnusable:
+            continue
+        layout.vault_address(PROGRAM, found.lane, Pubkey.from_string(found.player))

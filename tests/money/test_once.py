@@ -1,6 +1,8 @@
 """Wherever a run breaks off, the next one finds out what it left, and nothing is paid twice or lost."""
 
 import asyncio
+import itertools
+import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,12 +11,14 @@ import pytest
 
 from ledger.reading import ConfirmedAt
 from ledger.rpc import RpcClient
-from ledger.transfers import Fate, Flight, Listener, Outcome, outcome
-from operations import transfers
+from ledger.transfers import Fate, Flight, Listener, Outcome, TransferRefused, outcome
+from operations import once, transfers
+from operations.offers import Offer, OfferUnusable, read_offer
+from operations.once import Once
 from operations.outbox import OutboxUnusable, Place, SignedTransfer, TransferUnderWay
-from operations.transfers import EarlierRunLanded, OfferUnusable
+from operations.transfers import EarlierRunLanded
 from settlement.errors import LedgerUnavailable
-from tests.money.bank import Bank, Heard, Player
+from tests.money.bank import VAULT_BALANCE, Bank, Heard, Player
 
 pytestmark = pytest.mark.usefixtures("in_this_process")
 
@@ -60,7 +64,7 @@ def killed(moment: str) -> Generator[None]:
             case "after sending":
                 monkeypatch.setattr(RpcClient, "send", after_sending)
             case "after handing out":
-                monkeypatch.setattr(transfers, "_finish", after_handing_out)
+                monkeypatch.setattr(Once, "finish", after_handing_out)
             case _:
                 monkeypatch.setattr(Place, "forget", before_forgetting)
         with pytest.raises(Killed):
@@ -128,19 +132,18 @@ async def test_what_failed_on_chain_is_cleared_and_made_anew(bank: Bank) -> None
         async def told(rpc: RpcClient, flight: Flight, commitment: ConfirmedAt, listener: Listener) -> Outcome:
             return next(fates, None) or await outcome(rpc, flight, commitment, listener)
 
-        monkeypatch.setattr(transfers, "outcome", told)
+        monkeypatch.setattr(once, "outcome", told)
         heard = await deposit(bank, player)
     assert any("has failed in slot 7: as told; only its fee was paid" in line for line in heard.said)
     assert await bank.holds(bank.vault(player)) == [before + 5_000]
 
 
-@pytest.mark.parametrize(("asked_before", "is_sent_again"), [(5_000, True), (1_000_000, False)])
-async def test_an_earlier_one_is_sent_again_only_if_it_is_still_what_is_asked_for(
-    bank: Bank, asked_before: int, is_sent_again: bool
-) -> None:
+@pytest.mark.parametrize("same", ["everything", "not the amount", "not the payer"])
+async def test_an_earlier_one_is_sent_again_only_if_it_is_still_what_is_asked_for(bank: Bank, same: str) -> None:
     player = await bank.player()
     with killed("after keeping"):
-        await deposit(bank, player, asked_before)
+        lamports, payer = 5_000 + (same == "not the amount"), player.file if same == "not the payer" else None
+        await transfers.deposit(bank.settings, player.key, lamports, payer, Heard())
     [record] = bank.records
     kept = SignedTransfer.model_validate_json(record.read_text())
     flights: list[Flight] = []
@@ -150,11 +153,11 @@ async def test_an_earlier_one_is_sent_again_only_if_it_is_still_what_is_asked_fo
             flights.append(flight)
             return Outcome(Fate.EXPIRED if len(flights) == 1 else Fate.LANDED, 7)
 
-        monkeypatch.setattr(transfers, "outcome", told)
+        monkeypatch.setattr(once, "outcome", told)
         await deposit(bank, player)
     earlier, new = flights
     assert earlier == Flight(
-        kept.signature, kept.raw if is_sent_again else None, kept.last_valid_block_height, kept.signed_after_slot
+        kept.signature, kept.raw if same == "everything" else None, kept.last_valid_block_height, kept.signed_after_slot
     )
     assert new.signature != earlier.signature
     assert new.raw is not None
@@ -265,13 +268,20 @@ async def test_what_was_handed_out_blocks_another_until_it_is_dead(bank: Bank, t
     assert await bank.holds(bank.vault(player)) == [before[0] - 9_000]
 
 
-async def test_an_offer_that_claims_to_live_for_ever_is_not_waited_for_so_long(bank: Bank, tmp_path: Path) -> None:
-    player = await bank.player()
-    file = tmp_path / "offer.json"
+async def handed_out(bank: Bank, player: Player, file: Path, lamports: int = 9_000) -> Offer:
+    """An offer whose operator waits for nothing and blocks nobody any more."""
     with killed("after handing out"):
-        await transfers.hand_out(bank.settings, player.key, 9_000, file, Heard(), despite_unsettled=False)
-    offer = transfers.Offer.model_validate_json(file.read_text())
-    file.write_text(offer.model_copy(update={"last_valid_block_height": 2**62}).model_dump_json())
+        await transfers.hand_out(bank.settings, player.key, lamports, file, Heard(), despite_unsettled=False)
+    for record in bank.records:
+        record.unlink()
+    return read_offer(file)
+
+
+@pytest.mark.parametrize("claimed", [0, 2**62])
+async def test_an_offer_is_not_believed_how_long_it_lives(bank: Bank, tmp_path: Path, claimed: int) -> None:
+    player, file = await bank.player(), tmp_path / "offer.json"
+    offer = await handed_out(bank, player, file)
+    file.write_text(offer.model_copy(update={"last_valid_block_height": claimed}).model_dump_json())
     flights: list[Flight] = []
     with pytest.MonkeyPatch.context() as monkeypatch:
 
@@ -279,30 +289,119 @@ async def test_an_offer_that_claims_to_live_for_ever_is_not_waited_for_so_long(b
             flights.append(flight)
             return Outcome(Fate.LANDED, 7)
 
-        monkeypatch.setattr(transfers, "outcome", told)
+        monkeypatch.setattr(once, "outcome", told)
         await transfers.co_sign(bank.settings, file, player.file, Heard())
     newest = await bank.rpc.latest_blockhash("processed")
-    assert [flight.last_valid_block_height <= newest.last_valid_block_height for flight in flights] == [True]
+    [flight] = flights
+    assert offer.last_valid_block_height <= flight.last_valid_block_height <= newest.last_valid_block_height
+
+
+async def test_a_live_offer_that_claims_to_have_expired_lands(bank: Bank, tmp_path: Path) -> None:
+    player, file = await bank.player(), tmp_path / "offer.json"
+    [before] = await bank.holds(bank.vault(player))
+    offer = await handed_out(bank, player, file)
+    file.write_text(offer.model_copy(update={"last_valid_block_height": 0}).model_dump_json())
+    await transfers.co_sign(bank.settings, file, player.file, Heard())
+    assert await bank.holds(bank.vault(player)) == [before - 9_000]
+
+
+async def test_an_offer_that_has_expired_is_said_to_be_at_once(bank: Bank, tmp_path: Path) -> None:
+    player, file = await bank.player(), tmp_path / "offer.json"
+    before = await bank.holds(bank.vault(player))
+    offer = await handed_out(bank, player, file)
+    with bank.fast():
+        await bank.passes(offer.last_valid_block_height)
+    height = (await bank.rpc.epoch_info("finalized")).block_height
+    with pytest.raises(OfferUnusable, match="has expired without landing, no lamport moved: ask the operator"):
+        await transfers.co_sign(bank.settings, file, player.file, Heard())
+    waited_blocks = (await bank.rpc.epoch_info("finalized")).block_height - height
+    assert waited_blocks < 150, "its own bound is enough, once the chain knows its blockhash no more"
+    assert await bank.holds(bank.vault(player)) == before
+
+
+async def test_an_offer_that_is_not_covered_any_more_is_not_sent(
+    bank: Bank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    player, file = await bank.player(), tmp_path / "offer.json"
+    await handed_out(bank, player, file, VAULT_BALANCE)
+    await transfers.withdraw(bank.settings, player.key, 9_000, player.file, Heard(), despite_unsettled=False)
+
+    async def sent(_rpc: RpcClient, _raw: str) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(RpcClient, "send", sent)
+    with pytest.raises(TransferRefused, match=r"refuses the withdrawal: WITHDRAWAL_UNCOVERED.*nothing was sent"):
+        await transfers.co_sign(bank.settings, file, player.file, Heard())
+
+
+async def test_what_is_handed_out_is_kept_before(bank: Bank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    player, file = await bank.player(), tmp_path / "offer.json"
+
+    def seen(_file: Path, _content: bytes) -> None:
+        assert len(bank.records) == 1
+        raise Killed
+
+    monkeypatch.setattr(transfers, "publish", seen)
+    with pytest.raises(Killed):
+        await transfers.hand_out(bank.settings, player.key, 9_000, file, Heard(), despite_unsettled=False)
+    [record] = bank.records
+    record.unlink()
+
+
+@pytest.mark.parametrize(("fails_at", "is_kept"), [(1, False), (2, True)])
+async def test_the_record_stays_if_somebody_may_have_seen_the_offer(
+    bank: Bank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_at: int, is_kept: bool
+) -> None:
+    player, file, sync = await bank.player(), tmp_path / "offer.json", os.fsync
+    calls = itertools.count(1)
+
+    def full(handle: int) -> None:
+        if str(tmp_path) in os.readlink(f"/proc/self/fd/{handle}") and next(calls) == fails_at:
+            raise OSError(28, "No space left on device")
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    said = "wait 90 seconds" if is_kept else "nothing was handed out"
+    with pytest.raises(OfferUnusable, match=f"No space left on device; .*{said}"):
+        await transfers.hand_out(bank.settings, player.key, 9_000, file, Heard(), despite_unsettled=False)
+    assert not file.exists()
+    assert len(bank.records) == is_kept
     for record in bank.records:
         record.unlink()
 
 
-async def test_an_offer_that_has_expired_is_said_to_be(bank: Bank, tmp_path: Path) -> None:
+async def test_a_record_that_is_removed_meanwhile_is_no_failure(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
     player = await bank.player()
-    before = await bank.holds(bank.vault(player))
-    file = tmp_path / "offer.json"
-    with killed("after handing out"):
-        await transfers.hand_out(bank.settings, player.key, 9_000, file, Heard(), despite_unsettled=False)
-    offer = transfers.Offer.model_validate_json(file.read_text())
-    file.write_text(offer.model_copy(update={"last_valid_block_height": 0}).model_dump_json())
+    [before] = await bank.holds(bank.vault(player))
+    send = RpcClient.send
+
+    async def removing(rpc: RpcClient, raw: str) -> None:
+        await send(rpc, raw)
+        for record in bank.records:
+            record.unlink()
+
+    monkeypatch.setattr(RpcClient, "send", removing)
+    await deposit(bank, player)
+    assert await bank.holds(bank.vault(player)) == [before + 5_000]
+
+
+async def test_a_record_that_cannot_be_removed_does_not_make_it_look_failed(bank: Bank) -> None:
+    player = await bank.player()
+    unlink = Path.unlink
     with pytest.MonkeyPatch.context() as monkeypatch:
 
-        async def unsent(*_: object) -> None:
-            return
+        def refused(path: Path, missing_ok: bool = False) -> None:
+            if path.name.endswith("-deposit.json"):
+                raise PermissionError(1, "Operation not permitted")
+            unlink(path, missing_ok)
 
-        monkeypatch.setattr(RpcClient, "send", unsent)
-        with pytest.raises(OfferUnusable, match="has expired without landing, no lamport moved: ask the operator"):
-            await transfers.co_sign(bank.settings, file, player.file, Heard())
-    assert await bank.holds(bank.vault(player)) == before
-    for record in bank.records:
-        record.unlink()
+        monkeypatch.setattr(Path, "unlink", refused)
+        heard = await deposit(bank, player)
+    [record] = bank.records
+    assert (
+        f"done; the record {record} could not be removed (Operation not permitted), the next run clears it"
+        in heard.said
+    )
+    with pytest.raises(EarlierRunLanded):
+        await deposit(bank, player)
+    assert bank.records == []

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from ledger.files import PublishedInDoubt, publish
 from operations.outbox import OutboxUnusable, SignedTransfer, TransferUnderWay, reserved
 
 SIGNED = SignedTransfer(
     what="deposit",
-    lamports=5,
     cluster="genesis",
     signature="signature",
     raw="AQID",
@@ -106,3 +106,50 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutboxUnusable, match="cannot be made"), reserved(tmp_path / "file", "purpose"):
         pass
+
+
+def test_a_name_that_cannot_be_made_durable_is_taken_away_again_and_said_to_be_in_doubt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = itertools.count(1)
+    sync = os.fsync
+
+    def full(handle: int) -> None:
+        if next(calls) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(PublishedInDoubt, match="No space left"):
+        publish(tmp_path / "file", b"content")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_opened_is_found_out_before_anything_has_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opens = os.open
+
+    def refused(path: Path, flags: int, mode: int = 0o777) -> int:
+        if path == tmp_path:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return opens(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", refused)
+    with pytest.raises(OSError, match="Too many open files") as refusal:
+        publish(tmp_path / "file", b"content")
+    assert not isinstance(refusal.value, PublishedInDoubt)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_record_that_somebody_has_removed_is_forgotten(tmp_path: Path) -> None:
+    with reserved(tmp_path, "purpose") as place:
+        place.keep(SIGNED)
+        place.file.unlink()
+        place.forget()
+
+
+def test_parts_of_a_purpose_have_records_of_their_own(tmp_path: Path) -> None:
+    with reserved(tmp_path, "purpose") as place:
+        place.part(0).keep(SIGNED)
+        assert [found.read() for found in (place, place.part(0), place.part(1))] == [None, SIGNED, None]

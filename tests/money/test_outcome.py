@@ -6,13 +6,15 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from solders.keypair import Keypair
+from solders.system_program import TransferParams, transfer
 
 from ledger import landing, transfers
 from ledger.reading import ConfirmedAt
 from ledger.rpc import RpcClient
-from ledger.transfers import Fate, Flight, HistoryForgotten, Outcome, outcome
+from ledger.transfers import Fate, Flight, HistoryForgotten, Outcome, draft, outcome
 from settlement.errors import LedgerUnavailable
-from tests.ledger.scripted import FINALIZED_SLOT, LAST_VALID, Refusal, ScriptedNode, serving
+from tests.ledger.scripted import FINALIZED_SLOT, LAST_VALID, Refusal, ScriptedChain, ScriptedNode, serving
 from tests.money.bank import Heard
 
 SIGNED_AFTER = 4_000
@@ -89,17 +91,26 @@ async def test_landed_is_said_at_the_commitment_that_was_asked_for(
     assert heard.said == (["confirmed, not yet finalized"] if "confirmed" in looks[:-1] else [])
 
 
-async def test_a_failure_counts_only_once_it_stays(node: ScriptedNode) -> None:
+@pytest.mark.parametrize("commitment", ["confirmed", "finalized"])
+async def test_a_failure_counts_only_once_it_stays(node: ScriptedNode, commitment: ConfirmedAt) -> None:
     """In another fork it may succeed."""
     error = {"InstructionError": [2, {"Custom": 0x53}]}
     looks = [(LAST_VALID, FINALIZED_SLOT, status(level, error)) for level in ("processed", "confirmed")]
     Story(node, [*looks, (LAST_VALID, FINALIZED_SLOT, status("finalized"))])
-    async with ended(node) as (end, _):
+    async with ended(node, commitment) as (end, heard):
         assert end.fate is Fate.LANDED
+        assert heard.said == ["failed, not yet finalized"]
     Story(node, [*looks, (LAST_VALID, FINALIZED_SLOT, status("finalized", error))])
-    async with ended(node) as (end, _):
+    async with ended(node, commitment) as (end, _):
         assert (end.fate, end.slot) == (Fate.FAILED, 4_321)
         assert "WITHDRAWAL_UNCOVERED" in end.text
+
+
+async def test_a_plain_transfer_that_fails_is_not_said_to_lack_rent(node: ScriptedNode) -> None:
+    error = {"InstructionError": [2, {"Custom": 1}]}
+    Story(node, [(LAST_VALID, FINALIZED_SLOT, status("finalized", error))])
+    async with ended(node) as (end, _):
+        assert "too few lamports for a transfer" in end.text
 
 
 async def test_unknown_is_expired_only_when_the_finalized_chain_proves_it(node: ScriptedNode) -> None:
@@ -178,3 +189,53 @@ async def test_a_chain_that_stands_still_is_given_up(node: ScriptedNode, monkeyp
     with pytest.raises(LedgerUnavailable, match="in vain for transaction"):
         async with ended(node):
             pass
+
+
+class Clock:
+    """A second passes whenever somebody looks."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+
+    def monotonic(self) -> float:
+        self._now += 1
+        return self._now
+
+
+async def test_a_chain_that_moves_is_waited_for(node: ScriptedNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(landing, "time", Clock())
+    monkeypatch.setattr(landing, "STALL_SECONDS", 5.0)
+    growing = [(LAST_VALID - 30 + height, FINALIZED_SLOT, None) for height in range(30)]
+    Story(node, [*growing, (LAST_VALID, FINALIZED_SLOT, status("finalized"))])
+    async with ended(node) as (end, _):
+        assert end.fate is Fate.LANDED
+
+
+async def test_what_went_wrong_long_ago_is_not_what_a_wait_ends_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(landing, "STALL_SECONDS", -1.0)
+    polling = landing.Polling("node", "something")
+    polling.trouble = LedgerUnavailable("long ago")
+    polling.restart()
+    with pytest.raises(LedgerUnavailable, match="in vain for something"):
+        await polling.wait()
+
+
+PAYER = Keypair().pubkey()
+TRANSFER = transfer(TransferParams(from_pubkey=PAYER, to_pubkey=PAYER, lamports=1))
+
+
+async def test_a_draft_is_dated_by_a_final_slot_and_differs_from_an_equal_one(node: ScriptedNode) -> None:
+    """A newer slot could be undone, and the blocks before it be forgotten although it has landed in them."""
+    ScriptedChain(node)
+    node.answers["getEpochInfo"] = lambda params: {
+        "absoluteSlot": {"finalized": 70, "confirmed": 101, "processed": 102}[params[0]["commitment"]],
+        "blockHeight": 1,
+        "epoch": 0,
+    }
+    async with RpcClient(node.url) as rpc:
+        first, second = [await draft(rpc, [TRANSFER], PAYER, micro_lamports_per_unit=0) for _ in range(2)]
+    assert first.signed_after_slot == 70
+    assert first.message.recent_blockhash == second.message.recent_blockhash
+    assert bytes(first.message) != bytes(second.message)
+    methods = [method for method, _ in node.calls]
+    assert methods.index("getEpochInfo") < methods.index("getLatestBlockhash")

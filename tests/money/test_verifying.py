@@ -15,7 +15,16 @@ from settings import Settings
 from settlement.batches import Landing, statement_for
 from settlement.bets import RejectionReason
 from settlement.receipts import Receipt, inclusion_of
-from tests.ledger.scripted import LANE, NUMBER, PROGRAM, RECORD_SLOT, ScriptedChain, ScriptedNode, serving
+from tests.ledger.scripted import (
+    LANE,
+    NUMBER,
+    PROGRAM,
+    RECORD_SLOT,
+    ScriptedChain,
+    ScriptedNode,
+    serving,
+    transaction_json,
+)
 from tests.ledger.support import bets_with, new_players
 
 PLAYERS = new_players(2)
@@ -70,6 +79,34 @@ async def test_a_receipt_of_a_batch_that_the_chain_does_not_have_does_not_hold(c
     assert (await verify(settings_for(chain), RECEIPT)).reasons == (f"the chain has no batch {NUMBER} of lane {LANE}",)
 
 
+async def test_what_the_chain_cannot_be_asked_about_is_said(chain: ScriptedChain) -> None:
+    batch, transaction = (await verify(settings_for(chain), RECEIPT)).unchecked
+    assert "batch_id" in batch
+    assert "the node does not know" in transaction
+    chain.transactions["s"] = settling()
+    verification = await verify(settings_for(chain), RECEIPT)
+    assert (verification.holds, verification.unchecked) == (True, (batch,))
+
+
+@pytest.mark.parametrize("wrong", ["err", "slot", "house"])
+async def test_a_receipt_that_names_another_transaction_does_not_hold(chain: ScriptedChain, wrong: str) -> None:
+    chain.transactions["s"] = settling()
+    match wrong:
+        case "err":
+            chain.transactions["s"]["meta"]["err"] = "AccountNotFound"
+        case "slot":
+            chain.transactions["s"]["slot"] += 1
+        case _:
+            chain.transactions["s"]["meta"]["postBalances"][1] += 1
+    [reason] = (await verify(settings_for(chain), RECEIPT)).reasons
+    assert reason == "transaction s, which it names, has not settled the batch"
+
+
+def settling() -> dict[str, Any]:
+    """The transaction that has made the record, whose house has moved as the record says."""
+    return transaction_json(RECORD_SLOT, layout.house_address(PROGRAM, LANE))
+
+
 async def test_a_receipt_under_another_root_does_not_hold(chain: ScriptedChain) -> None:
     chain.has_record(STATEMENT.bets_root + 1)
     reasons = (await verify(settings_for(chain), RECEIPT)).reasons
@@ -119,6 +156,16 @@ def test_what_is_no_receipt_is_one_line(tmp_path: Path, content: bytes, said: st
         read_receipt_file(file)
     assert str(file) in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("lane", 70_000), ("lane", -1), ("number", -1), ("number", 2**64), ("lane", 2**80)]
+)
+def test_a_batch_that_cannot_be_is_no_receipt(tmp_path: Path, field: str, value: int) -> None:
+    file = tmp_path / "receipt.json"
+    file.write_text(json.dumps({**json.loads(RECEIPT.model_dump_json()), field: value}))
+    with pytest.raises(NoReceipt, match=f"is no receipt: {field}: Input should be"):
+        read_receipt_file(file)
 
 
 @pytest.mark.parametrize("path", [[5], ["zz"], "00", [None]])

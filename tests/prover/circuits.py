@@ -9,7 +9,7 @@ import groth16py
 from prover.circuit import circuit_hash
 from prover.compiling import compile_r1cs
 from prover.inputs import Signals, circuit_signals
-from prover.keys import load_proving_key, load_verifying_key
+from prover.keys import load_keys, load_verifying_key
 from prover.making import make_development_keys
 from settlement.batches import Statement
 from settlement.poseidon import FIELD_MODULUS
@@ -73,8 +73,8 @@ class Circuit:
     @cached_property
     def keys(self) -> Keys:
         make_development_keys(self._keys_dir, [self.shape])
-        verifying_key = groth16py.VerifyingKey.from_snarkjs(self.verifying_key_text)
-        return Keys(load_proving_key(self._keys_dir, self.shape), verifying_key, self._scratch)
+        verifying_key, proving_key = load_keys(self._keys_dir, self.shape)
+        return Keys(proving_key, groth16py.VerifyingKey.from_snarkjs(verifying_key.text), self._scratch)
 
     @property
     def verifying_key_text(self) -> str:

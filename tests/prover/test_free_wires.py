@@ -14,10 +14,16 @@ from tests.prover.r1cs import Constraint, R1cs
 StatementOf = Callable[..., Statement]
 
 
-@pytest.mark.parametrize("shape", SHAPES[:3], ids=lambda shape: shape.name)
-def test_no_wire_but_the_inputs_can_move(circuit_of: CircuitOf, statement_of: StatementOf, shape: Shape) -> None:
+@pytest.mark.parametrize(
+    ("shape", "seed"),
+    [*((shape, 0) for shape in SHAPES[:3]), *((shape, 1) for shape in SHAPES[:2])],
+    ids=lambda value: getattr(value, "name", str(value)),
+)
+def test_no_wire_but_the_inputs_can_move(
+    circuit_of: CircuitOf, statement_of: StatementOf, shape: Shape, seed: int
+) -> None:
     circuit = circuit_of(shape)
-    inputs = inputs_of(statement_of(shape.bets - 1, shape.players - 1))
+    inputs = inputs_of(statement_of(shape.bets - 1, shape.players - 1, seed))
     witness = circuit.forger.solve(inputs).witness
     assert circuit.r1cs.broken(witness) == []
     assert rank(jacobian(circuit.r1cs, witness)) == unknown_wires(circuit.r1cs)

@@ -4,7 +4,7 @@ import asyncio
 import json
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import groth16py
@@ -12,7 +12,7 @@ import pytest
 
 from prover import groth16 as adapter
 from prover.groth16 import Groth16Prover
-from prover.keys import key_files, load_verifying_key
+from prover.keys import VerifyingKey, key_files, load_verifying_key
 from prover.storing import put
 from settlement import commitment
 from settlement.batches import Statement
@@ -183,13 +183,13 @@ async def test_keys_are_loaded_once_however_many_proofs_want_them_first(
     keys_dir: Path, statement_of: StatementOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded: list[Shape] = []
-    real_load = adapter.load_proving_key
+    real_load = adapter.load_keys
 
-    def observed(directory: Path, shape: Shape) -> groth16py.ProvingKey:
+    def observed(directory: Path, shape: Shape) -> tuple[VerifyingKey, groth16py.ProvingKey]:
         loaded.append(shape)
         return real_load(directory, shape)
 
-    monkeypatch.setattr(adapter, "load_proving_key", observed)
+    monkeypatch.setattr(adapter, "load_keys", observed)
     prover = Groth16Prover(keys_dir, SHAPES, threads=2)
     try:
         await asyncio.gather(*(prover.prove(statement_of(2, 2, seed)) for seed in range(2)))
@@ -222,9 +222,9 @@ async def test_the_key_of_a_shape_that_is_no_longer_in_use_is_looked_for_when_a_
         other.close()
 
 
-async def test_a_verifying_key_whose_points_are_none_is_named(keys_dir: Path, tmp_path: Path) -> None:
+async def test_a_verifying_key_that_the_library_does_not_take_is_named(keys_dir: Path, tmp_path: Path) -> None:
     key = json.loads(load_verifying_key(keys_dir, SHAPES[0]).text)
-    key["IC"][0][0] = str(int(key["IC"][0][0]) + 1)
+    key["curve"] = "bls12381"
     proving_key, verifying_key = tmp_path / "proving_key", tmp_path / "verifying_key"
     shutil.copy(key_files(keys_dir, SHAPES[0]).proving_key, proving_key)
     verifying_key.write_text(json.dumps(key))
@@ -240,19 +240,42 @@ async def test_a_verifying_key_whose_points_are_none_is_named(keys_dir: Path, tm
 async def test_a_key_that_may_not_be_used_is_refused_whenever_it_is_loaded(
     keys_dir: Path, statement_of: StatementOf
 ) -> None:
-    def require(key: CircuitKey) -> None:
-        assert key.shape == SHAPES[0]
-        raise KeyRefused("not this one")
+    async def require(keys: Sequence[CircuitKey]) -> None:
+        if keys:
+            assert tuple(key.shape for key in keys) == SHAPES[:1]
+            raise KeyRefused("not this one")
 
     early, late = Groth16Prover(keys_dir, SHAPES[:1]), Groth16Prover(keys_dir, SHAPES[1:2])
     try:
         await early.load()
         with pytest.raises(KeyRefused, match="not this one"):
-            early.require(require)
-        late.require(require)
+            await early.require(require)
+        await late.require(require)
         for _ in range(2):
             with pytest.raises(KeyRefused, match="not this one"):
                 await late.prove(statement_of(2, 2))
     finally:
         early.close()
         late.close()
+
+
+async def test_a_key_that_was_refused_is_looked_at_again_when_the_next_batch_needs_it(
+    keys_dir: Path, statement_of: StatementOf
+) -> None:
+    registered: list[CircuitKey] = []
+
+    async def require(keys: Sequence[CircuitKey]) -> None:
+        if not set(keys) <= set(registered):
+            raise KeyRefused("not registered")
+
+    prover = Groth16Prover(keys_dir, [])
+    try:
+        await prover.require(require)
+        with pytest.raises(KeyRefused, match="not registered"):
+            await prover.prove(statement_of(2, 2))
+        registered.append(load_verifying_key(keys_dir, SHAPES[0]))
+        assert (await prover.prove(statement_of(2, 2))).circuit_id == SHAPES[0].circuit_id
+        registered.clear()
+        await prover.prove(statement_of(2, 2))
+    finally:
+        prover.close()

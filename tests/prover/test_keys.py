@@ -4,26 +4,44 @@ import hashlib
 import json
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import groth16py
 import pytest
 
 from prover import circuit
-from prover.keys import key_files, load_proving_key, load_verifying_key
+from prover import keys as loading
+from prover.keys import check_keys, file_digest, key_files, load_keys, load_verifying_key, origin_in
 from prover.making import KeyStage, make_development_keys
+from prover.pkey import embedded_verifying_key
 from prover.storing import put
 from settlement.circuits import KeyOrigin
 from settlement.errors import ProvingKeyMissing
 from settlement.shapes import Shape
+from settlement.verifying_keys import verifying_key_digest
 
 TINY = Shape(circuit_id=99, bets=4, players=4)
 JOIN_TIMEOUT_SECONDS = 60.0
+LONGER_THAN_ANY_NAME = 300
+"""Linux and macOS allow 255 bytes."""
+LAST_BYTE_OF_ALPHA = len("g16pk1") + 64 - 1
+IC_COUNT_AT = len("g16pk1") + 64 + 3 * 128
+POINT_AT_INFINITY = 1 << 6
+"""arkworks' flag."""
 
 
 @pytest.fixture(scope="module")
 def tiny_keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("tiny")
+    make_development_keys(directory, [TINY])
+    return directory
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Keys of the same circuit from another set-up."""
+    directory = tmp_path_factory.mktemp("others")
     make_development_keys(directory, [TINY])
     return directory
 
@@ -58,7 +76,7 @@ def test_a_truncated_proving_key_is_refused_with_file_and_remedy(own_keys: Path,
     path = key_files(own_keys, TINY).proving_key
     path.write_bytes(path.read_bytes()[:kept_bytes])
     with pytest.raises(ProvingKeyMissing, match=r"is damaged.*starter.py circuit make 4x4") as refusal:
-        load_proving_key(own_keys, TINY)
+        load_keys(own_keys, TINY)
     assert str(path) in str(refusal.value)
 
 
@@ -68,7 +86,7 @@ def test_a_proving_key_with_one_changed_byte_is_refused(own_keys: Path) -> None:
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     with pytest.raises(ProvingKeyMissing, match="is damaged"):
-        load_proving_key(own_keys, TINY)
+        load_keys(own_keys, TINY)
 
 
 @pytest.mark.parametrize("damage", ["proving_key", "verifying_key", "note"])
@@ -76,10 +94,10 @@ def test_a_missing_or_damaged_file_is_refused(own_keys: Path, damage: str) -> No
     path: Path = getattr(key_files(own_keys, TINY), damage)
     path.unlink()
     with pytest.raises(ProvingKeyMissing, match="cannot be read"):
-        (load_verifying_key if damage == "verifying_key" else load_proving_key)(own_keys, TINY)
+        load_keys(own_keys, TINY)
     path.write_bytes(b"{}")
     with pytest.raises(ProvingKeyMissing, match="is damaged"):
-        (load_verifying_key if damage == "verifying_key" else load_proving_key)(own_keys, TINY)
+        load_keys(own_keys, TINY)
 
 
 def test_a_damaged_key_is_made_anew_and_what_a_killed_process_left_is_cleared(own_keys: Path) -> None:
@@ -90,7 +108,7 @@ def test_a_damaged_key_is_made_anew_and_what_a_killed_process_left_is_cleared(ow
     make_development_keys(own_keys, [TINY], lambda _shape, stage: stages.append(stage))
     assert stages == [KeyStage.MAKING, KeyStage.MADE]
     assert not abandoned.exists()
-    load_proving_key(own_keys, TINY)
+    load_keys(own_keys, TINY)
 
 
 def test_two_that_make_the_same_keys_at_once_make_them_once_and_print_nothing(
@@ -110,6 +128,93 @@ def test_two_that_make_the_same_keys_at_once_make_them_once_and_print_nothing(
     assert capfd.readouterr() == ("", "")
 
 
+def put_in_place_of(keys_dir: Path, others: Path) -> None:
+    """Replaces a pair of keys by another one, as an import does."""
+    files, drafts = key_files(others, TINY), keys_dir / "drafts"
+    drafts.mkdir()
+    put(
+        keys_dir,
+        TINY,
+        KeyOrigin.DEVELOPMENT,
+        proving_key=Path(shutil.copy(files.proving_key, drafts / "proving_key")),
+        verifying_key=Path(shutil.copy(files.verifying_key, drafts / "verifying_key")),
+    )
+
+
+@pytest.mark.parametrize("load", [load_keys, check_keys])
+def test_a_proving_key_of_another_set_up_is_refused_naming_both_digests_whatever_the_note_says(
+    own_keys: Path, others: Path, load: Callable[[Path, Shape], object]
+) -> None:
+    files = key_files(own_keys, TINY)
+    shutil.copy(key_files(others, TINY).proving_key, files.proving_key)
+    note = json.loads(files.note.read_text())
+    files.note.write_text(json.dumps({**note, "proving_key_sha256": file_digest(files.proving_key)}))
+    with pytest.raises(ProvingKeyMissing, match=r"pkey belongs to verifying key .*circuit make 4x4") as refusal:
+        load(own_keys, TINY)
+    for keys_dir in (own_keys, others):
+        assert load_verifying_key(keys_dir, TINY).sha256 in str(refusal.value)
+
+
+def test_keys_that_are_replaced_after_the_verifying_key_was_read_are_not_mixed(
+    own_keys: Path, others: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def digest_and_then(encoded: bytes) -> str:
+        monkeypatch.undo()
+        put_in_place_of(own_keys, others)
+        return verifying_key_digest(encoded)
+
+    monkeypatch.setattr(loading, "verifying_key_digest", digest_and_then)
+    with pytest.raises(ProvingKeyMissing, match="its bytes are not those that were written"):
+        load_keys(own_keys, TINY)
+    assert load_keys(own_keys, TINY)[0] == load_verifying_key(others, TINY)
+
+
+def test_a_proving_key_that_is_replaced_after_it_was_checked_is_not_used(
+    own_keys: Path, others: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = groth16py.ProvingKey
+
+    class Late:
+        @staticmethod
+        def load(path: str) -> groth16py.ProvingKey:
+            put_in_place_of(own_keys, others)
+            return real.load(path)
+
+    monkeypatch.setattr(groth16py, "ProvingKey", Late)
+    with pytest.raises(ProvingKeyMissing, match=r"pkey was replaced while it was being loaded: start again"):
+        load_keys(own_keys, TINY)
+
+
+def test_the_verifying_key_at_the_head_of_a_proving_key_is_the_one_beside_it(tiny_keys: Path) -> None:
+    assert embedded_verifying_key(key_files(tiny_keys, TINY).proving_key) == load_verifying_key(tiny_keys, TINY).encoded
+
+
+@pytest.mark.parametrize(("at", "mask"), [(0, 1), (IC_COUNT_AT, 1), (LAST_BYTE_OF_ALPHA, POINT_AT_INFINITY)])
+def test_what_does_not_begin_as_a_proving_key_is_refused(tiny_keys: Path, tmp_path: Path, at: int, mask: int) -> None:
+    content = bytearray(key_files(tiny_keys, TINY).proving_key.read_bytes())
+    content[at] ^= mask
+    changed = tmp_path / "changed"
+    changed.write_bytes(content)
+    with pytest.raises(ValueError, match=r"one public input|at infinity"):
+        embedded_verifying_key(changed)
+
+
+@pytest.mark.parametrize("look", [origin_in, check_keys, load_keys])
+def test_a_place_where_keys_cannot_be_looked_for_is_named(
+    tmp_path: Path, look: Callable[[Path, Shape], object]
+) -> None:
+    place = tmp_path / ("k" * LONGER_THAN_ANY_NAME)
+    with pytest.raises(ProvingKeyMissing, match=r"File name too long.*CROUPIER_CIRCUIT_KEYS") as refusal:
+        look(place, TINY)
+    assert str(place) in str(refusal.value)
+
+
+def test_keys_are_not_there_where_there_is_no_directory(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert origin_in(tmp_path / "none", TINY) is None
+    assert origin_in(tmp_path / "file", TINY) is None
+
+
 def test_a_changed_circuit_asks_for_another_key(
     tiny_keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,7 +222,7 @@ def test_a_changed_circuit_asks_for_another_key(
     (tmp_path / "settlement.circom").write_text(source.replace("PAIR_BITS = 80", "PAIR_BITS = 81"))
     monkeypatch.setattr(circuit, "CIRCUITS_DIR", tmp_path)
     with pytest.raises(ProvingKeyMissing):
-        load_proving_key(tiny_keys, TINY)
+        load_keys(tiny_keys, TINY)
 
 
 def test_each_shape_has_a_key_of_its_own(tiny_keys: Path) -> None:
@@ -165,7 +270,7 @@ def test_a_ceremonys_key_is_used_alone_and_no_development_key_is_made_beside_it(
     assert not note.exists()
     key = load_verifying_key(own_keys, TINY)
     assert (key.origin, key.zkey_sha256) == (KeyOrigin.CEREMONY, "ab" * 32)
-    load_proving_key(own_keys, TINY)
+    load_keys(own_keys, TINY)
 
 
 def test_a_damaged_key_of_a_ceremony_is_not_replaced_by_a_development_key(own_keys: Path) -> None:
@@ -175,7 +280,7 @@ def test_a_damaged_key_of_a_ceremony_is_not_replaced_by_a_development_key(own_ke
         make_development_keys(own_keys, [TINY])
     assert "circuit make" not in str(refusal.value)
     with pytest.raises(ProvingKeyMissing, match="is damaged"):
-        load_proving_key(own_keys, TINY)
+        load_keys(own_keys, TINY)
 
 
 def test_no_development_key_is_made_where_an_older_circuit_had_a_ceremonys(own_keys: Path) -> None:
@@ -211,4 +316,4 @@ def test_a_proving_key_over_which_the_library_panics_is_named(own_keys: Path, mo
 
     monkeypatch.setattr(groth16py, "ProvingKey", Panicking)
     with pytest.raises(ProvingKeyMissing, match=r"pkey cannot be loaded \(capacity overflow\)"):
-        load_proving_key(own_keys, TINY)
+        load_keys(own_keys, TINY)

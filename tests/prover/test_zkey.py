@@ -4,24 +4,43 @@ The files here have our circuit's frame and no points: a real ceremony's file st
 """
 
 import hashlib
+import os
 import struct
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from prover import importing
 from prover.compiling import R1CS_CONSTRAINTS, R1CS_HEADER, compile_r1cs, r1cs_sections
+from prover.contributions import FileKind, UnfitFile, contributions_of, uncompressed
 from prover.importing import import_ceremony_key
-from prover.zkey import UnfitZkey, circuit_power, read_zkey, require_fit
+from prover.zkey import G2_GENERATOR, circuit_power, read_zkey, require_fit
 from settlement.errors import KeyRefused
 from settlement.poseidon import FIELD_MODULUS
-from settlement.shapes import Shape
+from settlement.shapes import SHAPES, Shape
 from settlement.verifying_keys import BASE_FIELD_MODULUS
+from tests.ceremony.files import contributions_section
+from tests.ceremony.files import packed as packed_file
 
 TINY = Shape(circuit_id=99, bets=4, players=4)
 MONTGOMERY = pow(2, 512, FIELD_MODULUS)
-GENERATOR, DELTA = b"\x01" * 128, b"\x02" * 128
+DELTA = b"\x02" * 128
+PATIENCE_SECONDS = 10.0
 Sections = dict[int, bytes]
+
+
+def as_kept(point: bytes) -> bytes:
+    """A G2 point of EIP-197 as it stands in a file: each coordinate times R, little-endian, the real part first."""
+    values = [
+        (int.from_bytes(point[at : at + 32], "big") * pow(2, 256) % BASE_FIELD_MODULUS).to_bytes(32, "little")
+        for at in range(0, 128, 32)
+    ]
+    return b"".join((values[1], values[0], values[3], values[2]))
+
+
+GENERATOR = as_kept(G2_GENERATOR)
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +81,18 @@ def sections(r1cs: bytes) -> Sections:
         7: bytes(wires * 128),
         8: bytes((wires - 2) * 64),
         9: bytes(domain * 64),
-        10: bytes(64) + (3).to_bytes(4, "little"),
+        10: contributions_section(FileKind.ZKEY, "first", "second"),
     }
 
 
 def header(
-    wires: int, domain: int, public_inputs: int = 1, delta: bytes = DELTA, modulus: int = BASE_FIELD_MODULUS
+    wires: int,
+    domain: int,
+    public_inputs: int = 1,
+    delta: bytes = DELTA,
+    modulus: int = BASE_FIELD_MODULUS,
+    gamma: bytes = GENERATOR,
+    delta_1: bytes = bytes(64),
 ) -> bytes:
     return struct.pack(
         "<I32sI32sIII64s64s128s128s64s128s",
@@ -81,15 +106,14 @@ def header(
         bytes(64),
         bytes(64),
         bytes(128),
-        GENERATOR,
-        bytes(64),
+        gamma,
+        delta_1,
         delta,
     )
 
 
 def packed(sections: Sections) -> bytes:
-    body = b"".join(struct.pack("<IQ", kind, len(content)) + content for kind, content in sections.items())
-    return b"zkey" + struct.pack("<II", 1, len(sections)) + body
+    return packed_file(FileKind.ZKEY, sections)
 
 
 def wires_and_domain(sections: Sections) -> tuple[int, int]:
@@ -98,8 +122,12 @@ def wires_and_domain(sections: Sections) -> tuple[int, int]:
 
 def test_a_key_for_the_circuit_fits(sections: Sections, r1cs: bytes) -> None:
     zkey = read_zkey(packed(sections))
-    assert zkey.contributions == 3
+    assert [contribution.name for contribution in zkey.contributions] == ["first", "second", "beacon"]
     require_fit(zkey, r1cs)
+
+
+def test_points_are_told_as_they_stand_on_chain() -> None:
+    assert uncompressed(GENERATOR) == G2_GENERATOR
 
 
 def _truncated(content: bytes) -> bytes:
@@ -135,13 +163,13 @@ def _of_another_version(content: bytes) -> bytes:
 def test_a_file_that_is_not_a_whole_zkey_is_told(
     sections: Sections, damage: Callable[[bytes], bytes], said: str
 ) -> None:
-    with pytest.raises(UnfitZkey, match=said):
+    with pytest.raises(UnfitFile, match=said):
         read_zkey(damage(packed(sections)))
 
 
 @pytest.mark.parametrize("kept_bytes", [0, 3, 11])
 def test_a_file_of_a_few_bytes_is_told(sections: Sections, kept_bytes: int) -> None:
-    with pytest.raises(UnfitZkey, match=r"is no \.zkey file"):
+    with pytest.raises(UnfitFile, match=r"is no \.zkey file"):
         read_zkey(packed(sections)[:kept_bytes])
 
 
@@ -154,28 +182,66 @@ def test_another_curve_another_scheme_and_sizes_that_disagree_are_told(sections:
         ({5: sections[5] + bytes(64)}, "is damaged"),
         ({9: sections[9][64:]}, "is damaged"),
     ):
-        with pytest.raises(UnfitZkey, match=said):
+        with pytest.raises(UnfitFile, match=said):
             read_zkey(packed({**sections, **change}))
 
 
 def test_a_key_to_which_nobody_has_contributed_is_refused(sections: Sections, r1cs: bytes) -> None:
     wires, domain = wires_and_domain(sections)
     for change in ({2: header(wires, domain, delta=GENERATOR)}, {10: bytes(68)}):
-        with pytest.raises(UnfitZkey, match="nobody has contributed"):
+        with pytest.raises(UnfitFile, match="nobody has contributed"):
             require_fit(read_zkey(packed({**sections, **change})), r1cs)
+
+
+def test_a_key_whose_contributions_are_too_few_not_ended_or_not_its_own_is_refused(
+    sections: Sections, r1cs: bytes
+) -> None:
+    wires, domain = wires_and_domain(sections)
+    for change, said in (
+        ({10: contributions_section(FileKind.ZKEY, "first")}, "has 1 of 2 contributions"),
+        ({10: contributions_section(FileKind.ZKEY, "first", "second", beacon=None)}, "was not ended by a beacon"),
+        ({10: contributions_section(FileKind.ZKEY, "first\nsecond", "third")}, "has control characters"),
+        ({2: header(wires, domain, delta_1=b"\1" * 64)}, "not the one that its last contribution has left"),
+        ({2: header(wires, domain, gamma=DELTA)}, "its gamma is not the generator"),
+    ):
+        with pytest.raises(UnfitFile, match=said):
+            require_fit(read_zkey(packed({**sections, **change})), r1cs)
+
+
+@pytest.mark.parametrize("kind", FileKind)
+def test_contributions_that_are_damaged_are_told_wherever_they_are_cut(kind: FileKind) -> None:
+    section = contributions_section(kind, "first", "second")
+    number = 10 if kind is FileKind.ZKEY else 7
+    assert len(contributions_of(packed_file(kind, {number: section}), kind)) == 3
+    damaged = [section[:at] for at in range(0, len(section), 7)] + [section + b"\0"]
+    # The kind of the last contribution, what is said of it, and how long that is.
+    damaged += [
+        section[:-at] + bytes([section[-at] ^ 0x55]) + section[len(section) - at + 1 :]
+        for at in (52, 48, 44, 36, 34, 33)
+    ]
+    for content in damaged:
+        with pytest.raises(UnfitFile, match="is damaged"):
+            contributions_of(packed_file(kind, {number: content}), kind)
+
+
+def test_a_key_with_a_coefficient_twice_is_refused(sections: Sections, r1cs: bytes) -> None:
+    count = int.from_bytes(sections[4][:4], "little") + 1
+    twice = count.to_bytes(4, "little") + sections[4][4:48] + sections[4][4:]
+    with pytest.raises(UnfitFile, match="it has a coefficient twice"):
+        require_fit(read_zkey(packed({**sections, 4: twice})), r1cs)
 
 
 def test_a_key_for_more_public_inputs_is_refused(sections: Sections, r1cs: bytes) -> None:
     wires, domain = wires_and_domain(sections)
     change = {2: header(wires, domain, public_inputs=2), 3: bytes(3 * 64), 8: sections[8][64:]}
-    with pytest.raises(UnfitZkey, match="2 public inputs, ours 1"):
+    with pytest.raises(UnfitFile, match="2 public inputs, ours 1"):
         require_fit(read_zkey(packed({**sections, **change})), r1cs)
 
 
 def test_a_key_for_more_wires_is_refused(sections: Sections, r1cs: bytes) -> None:
     wires, domain = wires_and_domain(sections)
     longer = {kind: sections[kind] + bytes(size) for kind, size in ((5, 64), (6, 64), (7, 128), (8, 64))}
-    with pytest.raises(UnfitZkey, match=f"{wires + 1} wires in a domain of {domain}, ours has {wires}"):
+    with pytest.raises(UnfitFile, match=f"{wires + 1} wires in a domain of {domain}, ours has {wires}"):
         require_fit(read_zkey(packed({**sections, **longer, 2: header(wires + 1, domain)})), r1cs)
 
 
@@ -183,7 +249,7 @@ def test_a_key_for_more_wires_is_refused(sections: Sections, r1cs: bytes) -> Non
 def test_a_key_with_one_other_coefficient_is_refused(sections: Sections, r1cs: bytes, position: int) -> None:
     changed = bytearray(sections[4])
     changed[position] ^= 1
-    with pytest.raises(UnfitZkey, match="its constraints are not ours"):
+    with pytest.raises(UnfitFile, match="its constraints are not ours"):
         require_fit(read_zkey(packed({**sections, 4: bytes(changed)})), r1cs)
 
 
@@ -198,6 +264,38 @@ def test_a_key_whose_points_are_none_is_refused_with_the_digest_that_was_pinned_
     with pytest.raises(KeyRefused, match="is no usable key for shape 4x4"):
         import_ceremony_key(tmp_path / "keys", TINY, file, digest)
     assert [path.name for path in (tmp_path / "keys").iterdir()] == [".lock"]
+
+
+def test_what_is_no_file_is_refused_without_waiting_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    refused: list[str] = []
+
+    def import_what_is_none() -> None:
+        for place in (fifo, Path("/dev/zero")):
+            with pytest.raises(KeyRefused, match="is no file that holds a key") as refusal:
+                import_ceremony_key(tmp_path / "keys", TINY, place, "00" * 32)
+            refused.append(str(refusal.value).split()[0])
+
+    # Who waits for a FIFO's writer cannot be interrupted.
+    trying = threading.Thread(target=import_what_is_none, daemon=True)
+    trying.start()
+    trying.join(PATIENCE_SECONDS)
+    assert refused == [str(fifo), "/dev/zero"]
+    large = tmp_path / "large.zkey"
+    large.write_bytes(bytes(101))
+    monkeypatch.setattr(importing, "MAX_ZKEY_BYTES", 100)
+    with pytest.raises(KeyRefused, match="it has more than 100 bytes"):
+        import_ceremony_key(tmp_path / "keys", TINY, large, "00" * 32)
+
+
+def test_the_trials_cover_every_bit_of_stakes_both_sides_and_are_never_the_same() -> None:
+    trials = [importing.random_entries(SHAPES[-1]) for _ in range(2)]
+    assert trials[0] != trials[1]
+    for entries in trials:
+        assert {(entry.guess, entry.outcome) for entry in entries} == {(0, 0), (0, 1), (1, 0), (1, 1)}
+        for bit in range(63):
+            assert {entry.stake >> bit & 1 for entry in entries} == {0, 1}
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -73,6 +73,10 @@ TAMPERING: dict[str, tuple[FindingKind, Callable[[Casino], None]]] = {
     "transaction gone": (FindingKind.TRANSACTION_UNKNOWN, lambda casino: casino.ledger.movements.clear()),
     "transaction failed": (FindingKind.TRANSACTION_DIFFERS, lambda casino: change_movement(casino, succeeded=False)),
     "transaction in another slot": (FindingKind.TRANSACTION_DIFFERS, lambda casino: change_movement(casino, slot=5)),
+    "another circuit on chain": (
+        FindingKind.CIRCUIT_DIFFERS,
+        lambda casino: change_record(casino, circuit_id=31_337),
+    ),
     "another root on chain": (FindingKind.ROOT_DIFFERS, lambda casino: change_record(casino, bets_root=5)),
     "another root in the journal": (
         FindingKind.ROOT_DIFFERS,

@@ -1,0 +1,158 @@
+"""A top-up is made once, wherever a run breaks off, and never on the strength of a balance that is about to change."""
+
+import asyncio
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import pytest
+from solders.pubkey import Pubkey
+
+from ledger import layout
+from ledger.rpc import Account, RpcClient, Seen
+from operations import top_ups
+from operations.outbox import Place, SignedTransfer, TransferUnderWay
+from operations.top_ups import top_up
+from operations.vaults import fund_vaults
+from settlement.errors import LedgerUnavailable
+from tests.money.bank import VAULT_BALANCE, Bank
+
+pytestmark = pytest.mark.usefixtures("in_this_process")
+
+MORE = 3_000
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+async def accounts(bank: Bank, count: int = 2) -> list[Pubkey]:
+    return [bank.vault(await bank.player()) for _ in range(count)]
+
+
+async def up_to(bank: Bank, held: dict[Pubkey, int], more: int = MORE) -> None:
+    wanted = {address: lamports + more for address, lamports in held.items()}
+    await top_up(bank.rpc, bank.authority, wanted, micro_lamports_per_unit=0)
+
+
+async def balances(bank: Bank, addresses: list[Pubkey]) -> dict[Pubkey, int]:
+    return dict(zip(addresses, await bank.holds(*addresses), strict=True))
+
+
+@contextmanager
+def killed(moment: str) -> Generator[None]:
+    """The run inside is killed at that moment."""
+    keep, send = Place.keep, RpcClient.send
+
+    def after_keeping(place: Place, transfer: SignedTransfer) -> None:
+        keep(place, transfer)
+        raise Killed
+
+    async def after_sending(rpc: RpcClient, raw: str) -> None:
+        await send(rpc, raw)
+        raise Killed
+
+    def before_forgetting(_place: Place) -> None:
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        match moment:
+            case "after keeping":
+                monkeypatch.setattr(Place, "keep", after_keeping)
+            case "after sending":
+                monkeypatch.setattr(RpcClient, "send", after_sending)
+            case _:
+                monkeypatch.setattr(Place, "forget", before_forgetting)
+        with pytest.raises(Killed):
+            yield
+
+
+@pytest.mark.parametrize("moment", ["after keeping", "after sending", "before forgetting"])
+async def test_killed_and_run_again_at_once_pays_once(bank: Bank, moment: str) -> None:
+    before = await balances(bank, await accounts(bank))
+    with killed(moment):
+        await up_to(bank, before)
+    assert len(bank.records) == 1
+    await up_to(bank, before)
+    assert await balances(bank, list(before)) == {address: held + MORE for address, held in before.items()}
+    assert bank.records == []
+
+
+async def test_after_an_earlier_one_only_the_rest_is_paid(bank: Bank) -> None:
+    before = await balances(bank, await accounts(bank))
+    with killed("after sending"):
+        await up_to(bank, before)
+    await up_to(bank, before, MORE + 500)
+    assert await balances(bank, list(before)) == {address: held + MORE + 500 for address, held in before.items()}
+
+
+async def test_balances_are_looked_at_again_only_where_the_earlier_one_is_seen(
+    bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several nodes behind one address the next may lag."""
+    before = await balances(bank, await accounts(bank))
+    with killed("before forgetting"):
+        await up_to(bank, before)
+    seen = RpcClient.accounts_seen
+    looks = 0
+
+    async def lagging(rpc: RpcClient, *arguments: object) -> Seen[list[Account | None]]:
+        nonlocal looks
+        looks += 1
+        answer = await seen(rpc, *arguments)  # pyright: ignore[reportArgumentType]
+        if looks > 3:
+            return answer
+        stale = [
+            account and account.model_copy(update={"lamports": before[address]})
+            for address, account in zip(before, answer.value, strict=True)
+        ]
+        return answer.model_copy(update={"context": answer.context.model_copy(update={"slot": 1}), "value": stale})
+
+    monkeypatch.setattr(RpcClient, "accounts_seen", lagging)
+    await up_to(bank, before)
+    assert looks > 3
+    assert await balances(bank, list(before)) == {address: held + MORE for address, held in before.items()}
+
+
+async def test_many_go_in_several_transactions_of_which_each_is_kept_first(
+    bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = await balances(bank, await accounts(bank, 3))
+    monkeypatch.setattr(top_ups, "TRANSFERS_PER_TRANSACTION", 1)
+    monkeypatch.setattr(top_ups, "MAX_IN_FLIGHT", 2)
+    send = RpcClient.send
+    most = 0
+
+    async def seen(rpc: RpcClient, raw: str) -> None:
+        nonlocal most
+        kept = [SignedTransfer.model_validate_json(record.read_text()).raw for record in bank.records]
+        assert raw in kept
+        most = max(most, len(kept))
+        await send(rpc, raw)
+
+    monkeypatch.setattr(RpcClient, "send", seen)
+    await up_to(bank, before)
+    assert most == 2
+    assert await balances(bank, list(before)) == {address: held + MORE for address, held in before.items()}
+    assert bank.records == []
+
+
+async def test_of_two_at_once_the_second_is_told(bank: Bank) -> None:
+    before = await balances(bank, await accounts(bank))
+    ends = await asyncio.gather(up_to(bank, before), up_to(bank, before), return_exceptions=True)
+    assert [type(end) for end in ends if end] == [TransferUnderWay]
+    assert await balances(bank, list(before)) == {address: held + MORE for address, held in before.items()}
+
+
+async def test_what_is_not_there_is_not_topped_up(bank: Bank) -> None:
+    with pytest.raises(LedgerUnavailable, match="does not show account"):
+        await up_to(bank, {Pubkey.new_unique(): 0})
+
+
+async def test_opening_vaults_tops_up_by_way_of_the_outbox(bank: Bank) -> None:
+    player, wanted = await bank.player(), VAULT_BALANCE + MORE
+    with killed("after sending"):
+        await fund_vaults(bank.settings, {player.key: wanted})
+    for _ in range(2):
+        await fund_vaults(bank.settings, {player.key: wanted})
+    rent = await bank.rpc.rent_minimum(layout.VAULT_BYTES)
+    assert await bank.holds(bank.vault(player)) == [rent + wanted]
