@@ -3,8 +3,6 @@
 import asyncio
 import itertools
 import os
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,61 +12,19 @@ from ledger.rpc import RpcClient
 from ledger.transfers import Fate, Flight, Listener, Outcome, TransferRefused, outcome
 from operations import once, transfers
 from operations.offers import Offer, OfferUnusable, read_offer
-from operations.once import Once
 from operations.outbox import OutboxUnusable, Place, SignedTransfer, TransferUnderWay
 from operations.transfers import EarlierRunLanded
 from settlement.errors import LedgerUnavailable
 from tests.money.bank import VAULT_BALANCE, Bank, Heard, Player
+from tests.money.killing import Killed, killed
 
 pytestmark = pytest.mark.usefixtures("in_this_process")
-
-
-class Killed(BaseException):
-    """The process ends here."""
 
 
 async def deposit(bank: Bank, player: Player, lamports: int = 5_000) -> Heard:
     heard = Heard()
     await transfers.deposit(bank.settings, player.key, lamports, None, heard)
     return heard
-
-
-@contextmanager
-def killed(moment: str) -> Generator[None]:
-    """The run inside is killed at that moment."""
-    keep, send = Place.keep, RpcClient.send
-
-    def before_keeping(_place: Place, _transfer: SignedTransfer) -> None:
-        raise Killed
-
-    def after_keeping(place: Place, transfer: SignedTransfer) -> None:
-        keep(place, transfer)
-        raise Killed
-
-    async def after_sending(rpc: RpcClient, raw: str) -> None:
-        await send(rpc, raw)
-        raise Killed
-
-    async def after_handing_out(*_: object) -> None:
-        raise Killed
-
-    def before_forgetting(_place: Place) -> None:
-        raise Killed
-
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        match moment:
-            case "before keeping":
-                monkeypatch.setattr(Place, "keep", before_keeping)
-            case "after keeping":
-                monkeypatch.setattr(Place, "keep", after_keeping)
-            case "after sending":
-                monkeypatch.setattr(RpcClient, "send", after_sending)
-            case "after handing out":
-                monkeypatch.setattr(Once, "finish", after_handing_out)
-            case _:
-                monkeypatch.setattr(Place, "forget", before_forgetting)
-        with pytest.raises(Killed):
-            yield
 
 
 async def test_nothing_is_lost_when_killed_before_it_was_signed_for_good(bank: Bank) -> None:

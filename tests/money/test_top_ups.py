@@ -1,8 +1,6 @@
 """A top-up is made once, wherever a run breaks off, and never on the strength of a balance that is about to change."""
 
 import asyncio
-from collections.abc import Generator
-from contextlib import contextmanager
 
 import pytest
 from solders.pubkey import Pubkey
@@ -10,19 +8,16 @@ from solders.pubkey import Pubkey
 from ledger import layout
 from ledger.rpc import Account, RpcClient, Seen
 from operations import top_ups
-from operations.outbox import Place, SignedTransfer, TransferUnderWay
+from operations.outbox import SignedTransfer, TransferUnderWay
 from operations.top_ups import top_up
 from operations.vaults import fund_vaults
 from settlement.errors import LedgerUnavailable
 from tests.money.bank import VAULT_BALANCE, Bank
+from tests.money.killing import killed
 
 pytestmark = pytest.mark.usefixtures("in_this_process")
 
 MORE = 3_000
-
-
-class Killed(BaseException):
-    """The process ends here."""
 
 
 async def accounts(bank: Bank, count: int = 2) -> list[Pubkey]:
@@ -36,34 +31,6 @@ async def up_to(bank: Bank, held: dict[Pubkey, int], more: int = MORE) -> None:
 
 async def balances(bank: Bank, addresses: list[Pubkey]) -> dict[Pubkey, int]:
     return dict(zip(addresses, await bank.holds(*addresses), strict=True))
-
-
-@contextmanager
-def killed(moment: str) -> Generator[None]:
-    """The run inside is killed at that moment."""
-    keep, send = Place.keep, RpcClient.send
-
-    def after_keeping(place: Place, transfer: SignedTransfer) -> None:
-        keep(place, transfer)
-        raise Killed
-
-    async def after_sending(rpc: RpcClient, raw: str) -> None:
-        await send(rpc, raw)
-        raise Killed
-
-    def before_forgetting(_place: Place) -> None:
-        raise Killed
-
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        match moment:
-            case "after keeping":
-                monkeypatch.setattr(Place, "keep", after_keeping)
-            case "after sending":
-                monkeypatch.setattr(RpcClient, "send", after_sending)
-            case _:
-                monkeypatch.setattr(Place, "forget", before_forgetting)
-        with pytest.raises(Killed):
-            yield
 
 
 @pytest.mark.parametrize("moment", ["after keeping", "after sending", "before forgetting"])
