@@ -11,9 +11,14 @@ faucet key lies in the database.
     accounts      account versions back to the root, for commitment-aware reads
     chain         blocks, blockhash expiry and commitment levels
     store         SQLite: what survives `kill -9`
-    ledger        the bank: executes, ages and saves; the only writer
+    ledger        the bank: executes, ages, saves and forks; the only writer
+    node          the ledger as one node of the cluster shows it
     params        JSON-RPC parameters, checked
     encoding      accounts and transactions as RPC JSON
     rpc           the JSON-RPC methods
+    fault_kinds   what can be made to go wrong, and the request for it
+    faulty_node   a node that shows less than there is, or loses what it is sent
+    faults        the faults that are active now
+    extension     the JSON-RPC methods that make faults, served only when asked for
     server        HTTP, JSON-RPC envelopes, bounds
 """

@@ -24,6 +24,9 @@ def main(
     slot_ms: Annotated[
         int, typer.Option(min=5, max=60_000, help="Length of a slot in milliseconds; a cluster's is 400.")
     ] = 400,
+    faults: Annotated[
+        bool, typer.Option("--faults", help="Serve the JSON-RPC extension that makes faults; see docs/local-ledger.md.")
+    ] = False,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error; logs go to stderr.")] = "warning",
 ) -> None:
     """Serve a local Solana ledger: JSON-RPC over HTTP, real SVM execution, durable across kill -9.
@@ -40,17 +43,17 @@ def main(
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     try:
-        asyncio.run(_serve_until_stopped(db, host, port, slot_ms / MILLISECONDS_PER_SECOND))
+        asyncio.run(_serve_until_stopped(db, host, port, slot_ms / MILLISECONDS_PER_SECOND, faults))
     except LedgerUnusable as error:
         typer.echo(f"localnet: {error}", err=True)
         raise typer.Exit(1) from error
 
 
-async def _serve_until_stopped(db: Path, host: str, port: int, slot_seconds: float) -> None:
+async def _serve_until_stopped(db: Path, host: str, port: int, slot_seconds: float, faults: bool) -> None:
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
-    async with serve(db, host, port, slot_seconds) as running:
+    async with serve(db, host, port, slot_seconds, with_faults=faults) as running:
         typer.echo(f"local Solana ledger ready at {running.url}")
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait({stopped, running.slots}, return_when=asyncio.FIRST_COMPLETED)

@@ -71,6 +71,22 @@ class VersionedAccounts:
             else:
                 del versions[:base]
 
+    def undo(self, slot: int) -> list[tuple[Pubkey, Account | None]]:
+        """Forget what happened after `slot`, which must not lie before the root; the accounts as they were then.
+
+        The engine must be given them before the next read.
+        """
+        undone: list[tuple[Pubkey, Account | None]] = []
+        for key, versions in list(self._versions.items()):
+            if versions[-1].slot <= slot:
+                continue
+            while versions[-1].slot > slot:
+                versions.pop()
+            undone.append((key, versions[-1].account))
+            if len(versions) == 1:
+                del self._versions[key]
+        return undone
+
     def owned_by(self, program: Pubkey, slot: int) -> list[tuple[Pubkey, Account]]:
         """Every account that `program` owned as of `slot`."""
         found = [(key, account) for key, account in self._engine.program_accounts(program) if key not in self._versions]

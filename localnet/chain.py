@@ -1,13 +1,15 @@
 """Blocks, blockhash expiry and commitment levels: the ledger's sense of time.
 
 A slot is open while its transactions execute, then becomes a block. Levels hang off the newest block that is on disk,
-so nothing can look confirmed that a crash could take back, and no level ever goes backwards over a restart.
+so nothing can look confirmed that a crash could take back. `finalized` never goes backwards, whatever happens; the
+levels above it do so by a fork only.
 
 Sources: agave `runtime/src/blockhash_queue`, solana-sdk `clock` (MAX_PROCESSING_AGE, slots per epoch) and
 `slot-hashes` (MAX_ENTRIES), solana-docs "commitment".
 """
 
 import hashlib
+import itertools
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -43,6 +45,25 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
+class Sight:
+    """How far a node sees: the heights of the newest completed, confirmed and finalized block that it knows."""
+
+    completed: int
+    confirmed: int
+    finalized: int
+
+    def blocks_ago(self, blocks: int) -> "Sight":
+        return Sight(self.completed - blocks, self.confirmed - blocks, self.finalized - blocks)
+
+    def at_most(self, other: "Sight") -> "Sight":
+        return Sight(
+            min(self.completed, other.completed),
+            min(self.confirmed, other.confirmed),
+            min(self.finalized, other.finalized),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """The chain as one commitment level sees it. `blockhash` was produced by the block of `blockhash_height`."""
 
@@ -54,13 +75,21 @@ class View:
 
 
 class Chain:
-    """The last `SLOT_HASHES_MAX` blocks and the open slot on top of them."""
+    """The last `SLOT_HASHES_MAX` blocks, those of the hindsight, and the open slot on top of them."""
 
-    def __init__(self, blocks: Sequence[Block]) -> None:
-        """`blocks`: stored blocks, oldest first, at least down to the root."""
-        self._blocks: deque[Block] = deque(blocks, maxlen=SLOT_HASHES_MAX)
+    def __init__(self, blocks: Sequence[Block], final_height_min: int = 0, hindsight_blocks: int = 0) -> None:
+        """
+        Args:
+            blocks: stored blocks, oldest first, at least down to the root.
+            final_height_min: the chain was final up to here already, however low its tip is now.
+            hindsight_blocks: how far before the root a node may be asked to look; never before the root of now.
+        """
+        self._blocks: deque[Block] = deque(blocks, maxlen=SLOT_HASHES_MAX + hindsight_blocks)
         self._height_by_hash = {block.blockhash: block.height for block in self._blocks}
         self._stored_height = self.tip.height
+        self._final_height = max(self._stored_height - FINALIZED_DEPTH_BLOCKS, final_height_min)
+        self._first_final_height = self._final_height
+        self._hindsight_blocks = hindsight_blocks
         self.open_slot = self.tip.slot + 1
 
     @property
@@ -78,11 +107,17 @@ class Chain:
 
     @property
     def confirmed(self) -> Block:
-        return self._at_height(self._stored_height - CONFIRMED_DEPTH_BLOCKS)
+        return self._at_height(self.sight.confirmed)
 
     @property
     def finalized(self) -> Block:
-        return self._at_height(self._stored_height - FINALIZED_DEPTH_BLOCKS)
+        return self._at_height(self._final_height)
+
+    @property
+    def sight(self) -> Sight:
+        """How far a node sees that is in good order."""
+        confirmed = max(self._stored_height - CONFIRMED_DEPTH_BLOCKS, self._final_height)
+        return Sight(self.tip.height, confirmed, self._final_height)
 
     @property
     def unstored_blocks(self) -> int:
@@ -98,7 +133,7 @@ class Chain:
         """Close the open slot with `block` and open the next one."""
         if block.slot != self.open_slot or block.height != self.open_height:
             raise ValueError(f"block {block.slot} does not close slot {self.open_slot}")
-        if len(self._blocks) == SLOT_HASHES_MAX:
+        if len(self._blocks) == self._blocks.maxlen:
             del self._height_by_hash[self._blocks[0].blockhash]
         self._blocks.append(block)
         self._height_by_hash[block.blockhash] = block.height
@@ -107,19 +142,36 @@ class Chain:
     def stored(self, height: int) -> None:
         """The block of this height is on disk: confirmed and finalized may follow."""
         self._stored_height = height
+        self._final_height = max(self._final_height, height - FINALIZED_DEPTH_BLOCKS)
 
-    def view(self, commitment: Commitment, transactions_in_open_slot: int) -> View:
-        if commitment == "processed":
-            tip = self.tip
-            return View(
-                slot=self.open_slot,
-                height=self.open_height,
-                blockhash=tip.blockhash,
-                blockhash_height=tip.height,
-                transaction_count=tip.transaction_count + transactions_in_open_slot,
-            )
-        block = self.confirmed if commitment == "confirmed" else self.finalized
-        return View(block.slot, block.height, block.blockhash, block.height, block.transaction_count)
+    def undo(self, height: int, slot: int) -> None:
+        """Take back every block above `height`, which must all be stored and none final; go on at `slot`."""
+        if not self._final_height <= height <= self._stored_height == self.tip.height:
+            raise ValueError(f"blocks above {height} cannot be taken back")
+        if slot <= self.open_slot:
+            raise ValueError(f"slot {slot} is not after {self.open_slot}")
+        while self.tip.height > height:
+            del self._height_by_hash[self._blocks.pop().blockhash]
+        self._stored_height = height
+        self.open_slot = slot
+
+    def view(self, commitment: Commitment, transactions_in_open_slot: int, sight: Sight | None = None) -> View:
+        """The chain at a level, to a node that sees as far as `sight`; a healthy one by default."""
+        sight = sight or self.sight
+        if commitment != "processed":
+            block = self._in_sight(sight.confirmed if commitment == "confirmed" else sight.finalized)
+            return View(block.slot, block.height, block.blockhash, block.height, block.transaction_count)
+        parent = self._in_sight(sight.completed)
+        if parent.height < self.tip.height:
+            block = self._at_height(parent.height + 1)
+            return View(block.slot, block.height, parent.blockhash, parent.height, block.transaction_count)
+        return View(
+            slot=self.open_slot,
+            height=self.open_height,
+            blockhash=parent.blockhash,
+            blockhash_height=parent.height,
+            transaction_count=parent.transaction_count + transactions_in_open_slot,
+        )
 
     def blockhash_is_valid(self, blockhash: Hash, view: View) -> bool:
         """Whether `view` knows the blockhash and a transaction with it could still land in the view's block."""
@@ -128,10 +180,27 @@ class Chain:
 
     def slot_hashes(self) -> list[tuple[int, Hash]]:
         """Newest first, as in the sysvar."""
-        return [(block.slot, block.blockhash) for block in reversed(self._blocks)]
+        newest = itertools.islice(reversed(self._blocks), SLOT_HASHES_MAX)
+        return [(block.slot, block.blockhash) for block in newest]
 
-    def recent_slots(self) -> list[int]:
-        return [block.slot for block in self._blocks]
+    def recent_slots(self, view: View) -> list[int]:
+        """The slots in the slot-hashes sysvar of `view`."""
+        end = view.blockhash_height - self._blocks[0].height + 1
+        return [block.slot for block in itertools.islice(self._blocks, max(end - SLOT_HASHES_MAX, 0), end)]
+
+    def block_at(self, height: int) -> Block:
+        if not self._blocks[0].height <= height <= self.tip.height:
+            raise ValueError(f"block {height} is not kept")
+        return self._at_height(height)
+
+    def slot_at(self, height: int) -> int:
+        """The slot of the block at `height`, or of the oldest that is kept here."""
+        return self._at_height(max(height, self._blocks[0].height)).slot
+
+    def _in_sight(self, height: int) -> Block:
+        """The block at `height`, as far back as accounts are kept."""
+        oldest = max(self._first_final_height, self._final_height - self._hindsight_blocks)
+        return self._at_height(min(max(height, oldest), self.tip.height))
 
     def _at_height(self, height: int) -> Block:
         return self._blocks[height - self.tip.height - 1]

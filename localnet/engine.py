@@ -49,16 +49,23 @@ class Engine:
     """One SVM with the mainnet feature set and the standard programs."""
 
     def __init__(self) -> None:
-        self._svm = LiteSVM().with_sigverify(False).with_blockhash_check(False).with_transaction_history(0)
-        # LiteSVM's own airdrop purse would be money from nowhere.
-        self._svm.set_account(self._svm.airdrop_pubkey(), _EMPTY)
+        self._svm = _blank()
 
-    def load(self, accounts: Iterable[tuple[Pubkey, Account]]) -> None:
-        """Restore accounts. Executables go last: the SVM compiles a program when its account is set, from its data."""
+    def load(self, accounts: Iterable[tuple[Pubkey, Account | None]]) -> None:
+        """Restore accounts; None for one that did not exist.
+
+        Executables go last: the SVM compiles a program when its account is set, from its data.
+        """
+        filled = ((key, account or _EMPTY) for key, account in accounts)
         for _, key, account in sorted(
-            ((account.executable, bytes(key), account) for key, account in accounts), key=lambda entry: entry[:2]
+            ((account.executable, bytes(key), account) for key, account in filled), key=lambda entry: entry[:2]
         ):
             self._svm.set_account(Pubkey(key), account)
+
+    def start_over(self, accounts: Iterable[tuple[Pubkey, Account]]) -> None:
+        """As `load`, into a blank SVM: one that has compiled a program panics when its account is taken away."""
+        self._svm = _blank()
+        self.load(accounts)
 
     def begin_slot(self, clock: Clock, slot_hashes: Sequence[tuple[int, Hash]]) -> None:
         """Set the clock and slot-hashes sysvars; hashes newest first."""
@@ -104,6 +111,13 @@ class Engine:
                 self._svm.set_account(key, account or _EMPTY)
         posts = {} if isinstance(result, FailedTransactionMetadata) else dict(result.post_accounts())
         return _outcome(result), posts
+
+
+def _blank() -> LiteSVM:
+    svm = LiteSVM().with_sigverify(False).with_blockhash_check(False).with_transaction_history(0)
+    # LiteSVM's own airdrop purse would be money from nowhere.
+    svm.set_account(svm.airdrop_pubkey(), _EMPTY)
+    return svm
 
 
 def _outcome(result: TransactionResult | SimulateResult) -> Outcome:

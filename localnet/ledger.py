@@ -4,9 +4,9 @@ Everything that changes state runs on the event loop without an await between ch
 and no transaction can slip in twice. It must never let a level above `processed` show what is not on disk: the chain's
 levels advance only when the store has committed.
 
-Divergences from a cluster, all deliberate: no rival forks; the leader keeps all fees (nothing is burned, so the sum of
-all lamports never changes); a transaction whose programs cannot be loaded is dropped rather than charged; durable
-nonces are not accepted.
+Divergences from a cluster, all deliberate: no rival forks, but `fork` takes blocks back; the leader keeps all fees
+(nothing is burned, so the sum of all lamports never changes); a transaction whose programs cannot be loaded is dropped
+rather than charged; durable nonces are not accepted.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import contextlib
 import secrets
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -38,14 +38,22 @@ from .chain import (
     Block,
     Chain,
     Commitment,
+    Sight,
     View,
     epoch_of,
     next_blockhash,
 )
 from .encoding import meta_json
 from .engine import UPGRADEABLE_LOADER, Engine, Outcome, PostAccounts
-from .errors import INTERNAL_ERROR, LedgerUnusable, RpcError, TransactionError, TransactionRejected
-from .store import Genesis, SlotWrites, Store, StoredTransaction
+from .errors import (
+    INTERNAL_ERROR,
+    LedgerUnusable,
+    RpcError,
+    TransactionError,
+    TransactionRejected,
+    invalid_params,
+)
+from .store import Detour, Genesis, SlotWrites, Store, StoredTransaction
 from .transactions import Sanitized, SupportedMessage, check_locks, sanitize, signatures_are_valid
 
 FAUCET_LAMPORTS: Final = 500_000_000 * 10**9
@@ -106,7 +114,7 @@ class OpenSlot:
 class Ledger:
     """A durable Solana bank. Use `open`, run `run()` as a task, then `stop()` it and `close()`."""
 
-    def __init__(self, store: Store, genesis: Genesis, slot_seconds: float) -> None:
+    def __init__(self, store: Store, genesis: Genesis, slot_seconds: float, hindsight_blocks: int) -> None:
         self.genesis_hash = genesis.genesis_hash
         self.faucet = genesis.faucet
         self.store = store
@@ -114,13 +122,19 @@ class Ledger:
         self._slot_seconds = slot_seconds
         self._engine = Engine()
         self._accounts = VersionedAccounts(self._engine)
-        self._chain = Chain(store.blocks())
+        self._hindsight_blocks = hindsight_blocks
+        detour = store.detour()
+        self._chain = Chain(store.blocks(), detour.final_height if detour is not None else 0, hindsight_blocks)
         self._statuses: dict[Signature, Status] = {}
         self._message_hashes: set[Hash] = set()
         self._landed_by_block: deque[tuple[list[Signature], list[Hash]]] = deque()
         self._unrooted: deque[tuple[int, int, list[Pubkey]]] = deque()
-        self._prices: deque[BlockPrices] = deque(maxlen=PRIORITIZATION_BLOCKS_MAX)
+        self._rooted: deque[tuple[int, Sequence[Pubkey]]] = deque()
+        self._prices: deque[BlockPrices] = deque(maxlen=PRIORITIZATION_BLOCKS_MAX + hindsight_blocks)
         self._pending: list[SlotWrites] = []
+        self._disk = asyncio.Lock()
+        self._leaving_course = False
+        self._held: Callable[[], bool] = lambda: False
         self._stopping = asyncio.Event()
         self._broken: LedgerUnusable | None = None
         self._airdrops = secrets.randbelow(_AIRDROP_UNITS_SPAN)
@@ -130,8 +144,11 @@ class Ledger:
         self._begin_slot()
 
     @classmethod
-    def open(cls, path: Path, slot_seconds: float) -> "Ledger":
+    def open(cls, path: Path, slot_seconds: float, hindsight_blocks: int = 0) -> "Ledger":
         """Open the ledger at `path`, or begin a new one there.
+
+        Args:
+            hindsight_blocks: for so many blocks before the root, nodes can be shown the chain as it was.
 
         Raises:
             LedgerUnusable: see `Store`.
@@ -140,12 +157,14 @@ class Ledger:
         try:
             genesis = store.genesis()
             if genesis is not None:
-                ledger = cls(store, genesis, slot_seconds)
+                ledger = cls(store, genesis, slot_seconds, hindsight_blocks)
                 # Slots that were open or unstored at a crash were seen by clients: never show a lower one again.
-                ledger._chain.skip_to(ledger._chain.tip.slot + UNSTORED_BLOCKS_MAX + 2)
+                detour = store.detour()
+                seen = max(ledger._chain.tip.slot, detour.slot if detour is not None else 0)
+                ledger._chain.skip_to(seen + UNSTORED_BLOCKS_MAX + 2)
                 ledger._begin_slot()
                 return ledger
-            return cls(store, _create(store), slot_seconds)
+            return cls(store, _create(store), slot_seconds, hindsight_blocks)
         except BaseException:
             store.close()
             raise
@@ -170,8 +189,13 @@ class Ledger:
                 await asyncio.wait_for(self._stopping.wait(), tick - loop.time())
             if saving is not None and (saving.done() or self._chain.unstored_blocks >= UNSTORED_BLOCKS_MAX):
                 await saving
-            self._pending.append(self._close_slot())
-            if saving is None or saving.done():
+            if self._leaving_course:
+                async with self._disk:
+                    pass
+            self._raise_if_broken()
+            if self._stopping.is_set() or not self._held():
+                self._pending.append(self._close_slot())
+            if self._pending and (saving is None or saving.done()):
                 saving = asyncio.create_task(self._save())
         if saving is not None:
             await saving
@@ -181,10 +205,59 @@ class Ledger:
         """Let `run()` close the open slot, store it and return."""
         self._stopping.set()
 
-    # Reads.
+    def hold_slots_while(self, held: Callable[[], bool]) -> None:
+        """Let no slot end while `held()`."""
+        self._held = held
 
-    def view(self, commitment: Commitment) -> View:
-        return self._chain.view(commitment, len(self._slot.transactions))
+    async def skip_slots(self, slots: int) -> int:
+        """Close the open slot and leave that many slots after it without a block.
+
+        Returns:
+            The slot that is open now.
+        """
+        async with self._off_course():
+            chain = self._chain
+            open_slot = chain.open_slot + 1 + slots
+            await self.store.leave_course(chain.tip, Detour(open_slot, chain.finalized.height))
+            self._pending.append(self._close_slot())
+            chain.skip_to(open_slot)
+            self._begin_slot()
+            return open_slot
+
+    async def fork(self, depth_blocks: int) -> list[Signature]:
+        """Undo the open slot and the newest blocks, as if the cluster had taken another fork, and go on from there.
+
+        Slots go upward all the same, so that no hash of an undone block ever comes again.
+
+        Returns:
+            The transactions that have not happened any more, in the order in which they had.
+
+        Raises:
+            RpcError: -32602 when that many blocks are not there or are final.
+        """
+        async with self._off_course():
+            chain = self._chain
+            depth_max = chain.tip.height - chain.finalized.height
+            if depth_blocks > depth_max:
+                raise invalid_params(f"Invalid params: depth must be at most {depth_max} now: older blocks are final")
+            kept = chain.block_at(chain.tip.height - depth_blocks)
+            slot = chain.open_slot + 1
+            await self.store.leave_course(kept, Detour(slot, chain.finalized.height))
+            return self._undo(kept, slot)
+
+    # Reads: a view without a sight is that of a node in good order.
+
+    def view(self, commitment: Commitment, sight: Sight | None = None) -> View:
+        return self._chain.view(commitment, len(self._slot.transactions), sight)
+
+    @property
+    def sight(self) -> Sight:
+        """How far a node in good order sees now."""
+        return self._chain.sight
+
+    def slot_at(self, height: int) -> int:
+        """The slot of the block at `height`, or of the oldest of the last blocks."""
+        return self._chain.slot_at(height)
 
     def account(self, key: Pubkey, view: View) -> Account | None:
         return self._accounts.at(key, view.slot)
@@ -192,9 +265,12 @@ class Ledger:
     def program_accounts(self, program: Pubkey, view: View) -> list[tuple[Pubkey, Account]]:
         return self._accounts.owned_by(program, view.slot)
 
-    def status(self, signature: Signature) -> Status | None:
-        """A transaction of the last `STATUS_BLOCKS_MAX` blocks, whatever its commitment."""
-        return self._statuses.get(signature)
+    def status(self, signature: Signature, view: View, blocks: int = STATUS_BLOCKS_MAX) -> Status | None:
+        """A transaction of the last `blocks` blocks that `view` knows."""
+        status = self._statuses.get(signature)
+        if status is None or status.slot > view.slot or status.height < view.height - blocks:
+            return None
+        return status
 
     def blockhash_is_valid(self, blockhash: Hash, view: View) -> bool:
         return self._chain.blockhash_is_valid(blockhash, view)
@@ -202,15 +278,15 @@ class Ledger:
     def rent_exempt_minimum(self, data_bytes: int) -> int:
         return self._engine.rent_exempt_minimum(data_bytes)
 
-    def recent_prices(self) -> Sequence[BlockPrices]:
-        return self._prices
+    def recent_prices(self, view: View) -> Sequence[BlockPrices]:
+        return [prices for prices in self._prices if prices.slot < view.slot][-PRIORITIZATION_BLOCKS_MAX:]
 
     # Transactions.
 
     def sanitize(self, transaction: VersionedTransaction, view: View) -> Sanitized:
         """Raises RpcError -32602; see `transactions.sanitize`."""
         return sanitize(
-            transaction, lambda key: self._accounts.at(key, view.slot), view.slot, self._chain.recent_slots()
+            transaction, lambda key: self._accounts.at(key, view.slot), view.slot, self._chain.recent_slots(view)
         )
 
     def simulate(self, transaction: Sanitized, view: View) -> Simulation:
@@ -223,6 +299,8 @@ class Ledger:
         for key in transaction.keys:
             if self._accounts.changed_since(key, view.slot):
                 earlier = self._accounts.at(key, view.slot)
+                if earlier is None and _is_program_part(self._accounts.current(key)):
+                    return Simulation("ProgramAccountNotFound", None, {})
                 if not _is_program_part(earlier) and not _is_program_part(self._accounts.current(key)):
                     overlay[key] = earlier
         outcome, posts = self._engine.simulate(transaction.transaction, overlay)
@@ -362,9 +440,11 @@ class Ledger:
             Clock(slot, self._epoch_start_time, epoch, epoch + 1, self._unix_time), self._chain.slot_hashes()
         )
 
-    def _close_slot(self) -> SlotWrites:
+    def _raise_if_broken(self) -> None:
         if self._broken is not None:
             raise self._broken
+
+    def _close_slot(self) -> SlotWrites:
         chain, slot = self._chain, self._slot
         if slot.fees:
             leader = self._accounts.current(self._leader)
@@ -394,23 +474,75 @@ class Ledger:
         return SlotWrites(block, slot.accounts, slot.transactions, slot.addresses, rooted)
 
     async def _save(self) -> None:
+        async with self._disk:
+            await self._save_pending()
+
+    async def _save_pending(self) -> None:
         while self._pending:
             slots, self._pending = self._pending, []
             await self.store.commit(slots)
             for writes in slots:
                 self._chain.stored(writes.block.height)
-                for slot, keys in writes.rooted:
-                    self._accounts.root(keys, slot)
+                self._rooted.extend(writes.rooted)
+            while len(self._rooted) > self._hindsight_blocks:
+                slot, keys = self._rooted.popleft()
+                self._accounts.root(keys, slot)
+
+    @contextlib.asynccontextmanager
+    async def _off_course(self) -> AsyncGenerator[None]:
+        """No slot ends meanwhile, and every closed one is on disk. One at a time."""
+        async with self._disk:
+            self._leaving_course = True
+            try:
+                await self._save_pending()
+                yield
+            except LedgerUnusable as error:
+                self._broken = error
+                raise
+            finally:
+                self._leaving_course = False
+
+    def _undo(self, kept: Block, slot: int) -> list[Signature]:
+        chain, abandoned = self._chain, self._slot
+        landed = [self._landed_by_block.pop() for _ in range(chain.tip.height - kept.height)]
+        landed.reverse()
+        landed.append(([Signature(entry.signature) for entry in abandoned.transactions], abandoned.message_hashes))
+        undone: list[Signature] = []
+        for signatures, message_hashes in landed:
+            undone += signatures
+            self._message_hashes.difference_update(message_hashes)
+        for signature in undone:
+            del self._statuses[signature]
+        while self._unrooted and self._unrooted[-1][0] > kept.height:
+            self._unrooted.pop()
+        while self._prices and self._prices[-1].slot > kept.slot:
+            self._prices.pop()
+        restored = self._accounts.undo(kept.slot)
+        if any(_is_program_part(account) or _is_program_part(self._engine.account(key)) for key, account in restored):
+            self._engine.start_over(self._stored_accounts())
+        else:
+            self._engine.load(restored)
+        chain.undo(kept.height, slot)
+        self._slot = OpenSlot()
+        self._begin_slot()
+        abandoned.closed.set()
+        return undone
 
     def _remember(self, signatures: list[Signature], message_hashes: list[Hash]) -> None:
         self._landed_by_block.append((signatures, message_hashes))
-        if len(self._landed_by_block) > STATUS_BLOCKS_MAX:
+        if len(self._landed_by_block) > STATUS_BLOCKS_MAX + self._hindsight_blocks:
             old_signatures, old_hashes = self._landed_by_block.popleft()
             for signature in old_signatures:
                 del self._statuses[signature]
             self._message_hashes.difference_update(old_hashes)
 
     # Restoring.
+
+    def _stored_accounts(self) -> Iterator[tuple[Pubkey, Account]]:
+        for key, versions in self.store.accounts():
+            account = versions[-1].account
+            if account is not None:
+                yield key, account
 
     def _restore_accounts(self) -> None:
         root = self._chain.finalized
@@ -431,7 +563,7 @@ class Ledger:
                 self._unrooted.append((block.height, block.slot, changed.get(block.slot, [])))
 
     def _restore_statuses(self) -> None:
-        blocks = list(self._chain.blocks)[-STATUS_BLOCKS_MAX:]
+        blocks = list(self._chain.blocks)[-STATUS_BLOCKS_MAX - self._hindsight_blocks :]
         landed: dict[int, tuple[list[Signature], list[Hash]]] = {block.slot: ([], []) for block in blocks}
         heights = {block.slot: block.height for block in blocks}
         for stored in self.store.landed_since(blocks[0].slot):

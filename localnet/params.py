@@ -92,6 +92,9 @@ class Params:
     def items_or_none(self, index: int) -> list[Any]:
         return self.items(index) if index < len(self._values) and self._values[index] is not None else []
 
+    def members(self, index: int) -> dict[str, Any]:
+        return _object(self._required(index), f"argument {index + 1}")
+
     def config(self, index: int) -> Config:
         value = self._values[index] if index < len(self._values) else None
         return Config({} if value is None else _object(value, f"argument {index + 1}"))

@@ -1,7 +1,7 @@
 """The JSON-RPC methods, with Solana's shapes, defaults, bounds and error codes.
 
-Each method reads the ledger at the commitment that it was asked for; none of them changes state except through
-`Ledger.submit` and `Ledger.airdrop`. Source: solana-docs "RPC HTTP methods", agave `rpc/src/rpc.rs`.
+Each method reads what its node shows at the commitment that it was asked for; none of them changes state except through
+`Node.forward` and `Node.airdrop`. Source: solana-docs "RPC HTTP methods", agave `rpc/src/rpc.rs`.
 """
 
 import base64
@@ -36,7 +36,7 @@ from .errors import (
     describe,
     invalid_params,
 )
-from .ledger import Ledger
+from .node import Node
 from .params import Config, Params
 from .transactions import Encoding, check_signatures, parse_message, parse_transaction
 
@@ -55,68 +55,42 @@ _WIRE_ENCODINGS: Final[tuple[Encoding, ...]] = ("base58", "base64")
 _TRANSACTION_ENCODINGS: Final[tuple[TransactionEncoding, ...]] = ("json", "base58", "base64")
 _ACCOUNT_ENCODINGS: Final[tuple[AccountEncoding, ...]] = ("binary", "base58", "base64", "jsonParsed")
 
-Handler: TypeAlias = Callable[[Params], Awaitable[Any]]
 AccountFilter: TypeAlias = Callable[[bytes], bool]
 
 _log = structlog.get_logger("localnet.rpc")
 
 
 class Rpc:
-    """`methods` maps a method's name to its handler."""
+    """One request's methods, answered by one node."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-        self.methods: Mapping[str, Handler] = {
-            "getAccountInfo": self._get_account_info,
-            "getBalance": self._get_balance,
-            "getBlockHeight": self._get_block_height,
-            "getEpochInfo": self._get_epoch_info,
-            "getFeeForMessage": self._get_fee_for_message,
-            "getFirstAvailableBlock": self._get_first_available_block,
-            "getGenesisHash": self._get_genesis_hash,
-            "getHealth": self._get_health,
-            "getLatestBlockhash": self._get_latest_blockhash,
-            "getMinimumBalanceForRentExemption": self._get_minimum_balance_for_rent_exemption,
-            "getMultipleAccounts": self._get_multiple_accounts,
-            "getProgramAccounts": self._get_program_accounts,
-            "getRecentPrioritizationFees": self._get_recent_prioritization_fees,
-            "getSignatureStatuses": self._get_signature_statuses,
-            "getSignaturesForAddress": self._get_signatures_for_address,
-            "getSlot": self._get_slot,
-            "getTransaction": self._get_transaction,
-            "getTransactionCount": self._get_transaction_count,
-            "getVersion": self._get_version,
-            "isBlockhashValid": self._is_blockhash_valid,
-            "requestAirdrop": self._request_airdrop,
-            "sendTransaction": self._send_transaction,
-            "simulateTransaction": self._simulate_transaction,
-        }
+    def __init__(self, node: Node) -> None:
+        self._node = node
 
     # The node and its chain.
 
-    async def _get_health(self, _: Params) -> str:
+    async def get_health(self, _: Params) -> str:
         return "ok"
 
-    async def _get_version(self, _: Params) -> JsonObject:
+    async def get_version(self, _: Params) -> JsonObject:
         # Clients pass over the last member; Croupier allows here what is unsafe where anything is worth something.
         return {"solana-core": SOLANA_CORE_VERSION, "feature-set": None, "croupier-localnet": True}
 
-    async def _get_first_available_block(self, _: Params) -> int:
-        return 0  # transactions are kept for good
+    async def get_first_available_block(self, _: Params) -> int:
+        return self._node.first_available_slot
 
-    async def _get_genesis_hash(self, _: Params) -> str:
-        return str(self._ledger.genesis_hash)
+    async def get_genesis_hash(self, _: Params) -> str:
+        return str(self._node.genesis_hash)
 
-    async def _get_slot(self, params: Params) -> int:
+    async def get_slot(self, params: Params) -> int:
         return self._view(params.config(0)).slot
 
-    async def _get_block_height(self, params: Params) -> int:
+    async def get_block_height(self, params: Params) -> int:
         return self._view(params.config(0)).height
 
-    async def _get_transaction_count(self, params: Params) -> int:
+    async def get_transaction_count(self, params: Params) -> int:
         return self._view(params.config(0)).transaction_count
 
-    async def _get_epoch_info(self, params: Params) -> JsonObject:
+    async def get_epoch_info(self, params: Params) -> JsonObject:
         view = self._view(params.config(0))
         return {
             "absoluteSlot": view.slot,
@@ -127,27 +101,27 @@ class Rpc:
             "transactionCount": view.transaction_count,
         }
 
-    async def _get_latest_blockhash(self, params: Params) -> JsonObject:
+    async def get_latest_blockhash(self, params: Params) -> JsonObject:
         view = self._view(params.config(0))
         return _in_context(view, _blockhash_json(view))
 
-    async def _is_blockhash_valid(self, params: Params) -> JsonObject:
+    async def is_blockhash_valid(self, params: Params) -> JsonObject:
         blockhash = parse.blockhash(params.text(0))
         view = self._view(params.config(1))
-        return _in_context(view, self._ledger.blockhash_is_valid(blockhash, view))
+        return _in_context(view, self._node.blockhash_is_valid(blockhash, view))
 
-    async def _get_minimum_balance_for_rent_exemption(self, params: Params) -> int:
+    async def get_minimum_balance_for_rent_exemption(self, params: Params) -> int:
         data_bytes = params.integer(0)
         if data_bytes > ACCOUNT_DATA_BYTES_MAX:
             raise invalid_params(f"Invalid params: an account holds at most {ACCOUNT_DATA_BYTES_MAX} bytes")
-        return self._ledger.rent_exempt_minimum(data_bytes)
+        return self._node.rent_exempt_minimum(data_bytes)
 
-    async def _get_fee_for_message(self, params: Params) -> JsonObject:
+    async def get_fee_for_message(self, params: Params) -> JsonObject:
         message = parse_message(params.text(0))
         view = self._view(params.config(1))
-        return _in_context(view, self._ledger.fee_for_message(message, view))
+        return _in_context(view, self._node.fee_for_message(message, view))
 
-    async def _get_recent_prioritization_fees(self, params: Params) -> list[JsonObject]:
+    async def get_recent_prioritization_fees(self, params: Params) -> list[JsonObject]:
         keys = params.items_or_none(0)
         if len(keys) > PRIORITIZATION_ACCOUNTS_MAX:
             raise invalid_params(f"Too many inputs provided; max {PRIORITIZATION_ACCOUNTS_MAX}")
@@ -159,25 +133,25 @@ class Rpc:
                     (prices.account_min.get(account, 0) for account in accounts), default=prices.block_min
                 ),
             }
-            for prices in self._ledger.recent_prices()
+            for prices in self._node.recent_prices()
         ]
 
     # Accounts.
 
-    async def _get_balance(self, params: Params) -> JsonObject:
+    async def get_balance(self, params: Params) -> JsonObject:
         key = parse.pubkey(params.text(0))
         view = self._view(params.config(1))
-        account = self._ledger.account(key, view)
+        account = self._node.account(key, view)
         return _in_context(view, 0 if account is None else account.lamports)
 
-    async def _get_account_info(self, params: Params) -> JsonObject:
+    async def get_account_info(self, params: Params) -> JsonObject:
         key = parse.pubkey(params.text(0))
         config = params.config(1)
         view = self._view(config)
         render = _account_renderer(config, "binary")
-        return _in_context(view, render(self._ledger.account(key, view)))
+        return _in_context(view, render(self._node.account(key, view)))
 
-    async def _get_multiple_accounts(self, params: Params) -> JsonObject:
+    async def get_multiple_accounts(self, params: Params) -> JsonObject:
         keys = params.items(0)
         if len(keys) > MULTIPLE_ACCOUNTS_MAX:
             raise invalid_params(f"Too many inputs provided; max {MULTIPLE_ACCOUNTS_MAX}")
@@ -185,16 +159,16 @@ class Rpc:
         config = params.config(1)
         view = self._view(config)
         render = _account_renderer(config, "base64")
-        return _in_context(view, [render(self._ledger.account(key, view)) for key in accounts])
+        return _in_context(view, [render(self._node.account(key, view)) for key in accounts])
 
-    async def _get_program_accounts(self, params: Params) -> Any:
+    async def get_program_accounts(self, params: Params) -> Any:
         program = parse.pubkey(params.text(0))
         config = params.config(1)
         filters = [_account_filter(Config(entry)) for entry in _filter_entries(config)]
         view = self._view(config)
         render = _account_renderer(config, "binary")
         accounts: list[JsonObject] = []
-        for key, account in self._ledger.program_accounts(program, view):
+        for key, account in self._node.program_accounts(program, view):
             data = account.data if filters else b""
             if all(accepts(data) for accepts in filters):
                 accounts.append({"pubkey": str(key), "account": render(account)})
@@ -202,16 +176,18 @@ class Rpc:
 
     # Transactions.
 
-    async def _get_signature_statuses(self, params: Params) -> JsonObject:
+    async def get_signature_statuses(self, params: Params) -> JsonObject:
         entries = params.items(0)
         if len(entries) > SIGNATURE_STATUSES_MAX:
             raise invalid_params(f"Too many inputs provided; max {SIGNATURE_STATUSES_MAX}")
         signatures = [parse.signature(entry) for entry in entries]
         search = params.config(1).flag("searchTransactionHistory")
+        if search:
+            self._node.check_history()
         # One moment for all: what lands while the history is searched must not appear under this context's slot.
-        view = self._ledger.view("processed")
-        confirmed, finalized = self._ledger.view("confirmed"), self._ledger.view("finalized")
-        found = [self._ledger.status(signature) for signature in signatures]
+        view = self._node.view("processed")
+        confirmed, finalized = self._node.view("confirmed"), self._node.view("finalized")
+        found = [self._node.status(signature, view) for signature in signatures]
         statuses: list[JsonObject | None] = []
         for signature, status in zip(signatures, found, strict=True):
             if status is not None:
@@ -219,19 +195,20 @@ class Rpc:
                 confirmations = None if level == "finalized" else view.height - status.height
                 statuses.append(_status_json(status.slot, confirmations, status.error, level))
             elif search:
-                stored = await self._ledger.store.transaction(bytes(signature), finalized.slot)
+                stored = await self._node.transaction(signature, finalized)
                 statuses.append(None if stored is None else _status_json(stored.slot, None, stored.error, "finalized"))
             else:
                 statuses.append(None)
         return _in_context(view, statuses)
 
-    async def _get_transaction(self, params: Params) -> JsonObject | None:
+    async def get_transaction(self, params: Params) -> JsonObject | None:
         signature = parse.signature(params.text(0))
         config = params.config_or_encoding(1)
         encoding: TransactionEncoding = config.choice("encoding", _TRANSACTION_ENCODINGS, "json")
         version_max = config.integer("maxSupportedTransactionVersion")
         view = self._confirmed_view(config)
-        stored = await self._ledger.store.transaction(bytes(signature), view.slot)
+        self._node.check_history()
+        stored = await self._node.transaction(signature, view)
         if stored is None:
             return None
         return {
@@ -241,7 +218,7 @@ class Rpc:
             **transaction_json(stored.wire, encoding, version_max),
         }
 
-    async def _get_signatures_for_address(self, params: Params) -> list[JsonObject]:
+    async def get_signatures_for_address(self, params: Params) -> list[JsonObject]:
         address = parse.pubkey(params.text(0))
         config = params.config(1)
         before, until = config.text("before"), config.text("until")
@@ -251,10 +228,11 @@ class Rpc:
         if not 1 <= limit <= SIGNATURES_FOR_ADDRESS_MAX:
             raise invalid_params(f"Invalid limit; max {SIGNATURES_FOR_ADDRESS_MAX}")
         view = self._confirmed_view(config)
-        finalized = self._ledger.view("finalized")
-        history = await self._ledger.store.address_history(
+        self._node.check_history()
+        finalized = self._node.view("finalized")
+        history = await self._node.address_history(
             address,
-            view.slot,
+            view,
             None if before is None else bytes(parse.signature(before)),
             None if until is None else bytes(parse.signature(until)),
             limit,
@@ -271,38 +249,38 @@ class Rpc:
             for stored in history
         ]
 
-    async def _request_airdrop(self, params: Params) -> str:
+    async def request_airdrop(self, params: Params) -> str:
         recipient = parse.pubkey(params.text(0))
         lamports = params.integer(1)
         config = params.config(2)
         given = config.text("recentBlockhash")
         blockhash = self._view(config).blockhash if given is None else parse.blockhash(given)
         try:
-            return str(await self._ledger.airdrop(recipient, lamports, blockhash))
+            return str(await self._node.airdrop(recipient, lamports, blockhash))
         except TransactionRejected as rejected:
             raise _preflight_failure(rejected.error, simulation_json(rejected.error, None, None, None)) from rejected
 
-    async def _send_transaction(self, params: Params) -> str:
+    async def send_transaction(self, params: Params) -> str:
         encoded = params.text(0)
         config = params.config(1)
         skip_preflight = config.flag("skipPreflight")
         transaction = parse_transaction(encoded, config.choice("encoding", _WIRE_ENCODINGS, "base58"))
         view = self._view(config, "processed" if skip_preflight else _commitment(config, "preflightCommitment"))
-        sanitized = self._ledger.sanitize(transaction, view)
+        sanitized = self._node.sanitize(transaction, view)
         if not skip_preflight:
             check_signatures(transaction)
-            simulation = self._ledger.simulate(sanitized, view)
+            simulation = self._node.simulate(sanitized, view)
             if simulation.error is not None:
                 data = simulation_json(simulation.error, simulation.outcome, None, None)
                 raise _preflight_failure(simulation.error, data)
         try:
-            await self._ledger.submit(transaction)
+            await self._node.forward(sanitized)
         except TransactionRejected as rejected:
             # A cluster forwards what passed its checks and drops it without a word when it cannot land.
             _log.info("dropped", signature=str(sanitized.signature), reason=str(rejected))
         return str(sanitized.signature)
 
-    async def _simulate_transaction(self, params: Params) -> JsonObject:
+    async def simulate_transaction(self, params: Params) -> JsonObject:
         encoded = params.text(0)
         config = params.config(1)
         transaction = parse_transaction(encoded, config.choice("encoding", _WIRE_ENCODINGS, "base58"))
@@ -314,7 +292,7 @@ class Rpc:
         if replace:
             replacement = _blockhash_json(view)
             transaction = _with_blockhash(transaction, view)
-        sanitized = self._ledger.sanitize(transaction, view)
+        sanitized = self._node.sanitize(transaction, view)
         if verify:
             check_signatures(transaction)
         wanted = config.nested("accounts")
@@ -322,13 +300,13 @@ class Rpc:
         if len(addresses) > len(sanitized.keys):
             raise invalid_params(f"Too many accounts provided; max {len(sanitized.keys)}")
         render = _account_renderer(wanted or Config({}), "base64")
-        simulation = self._ledger.simulate(sanitized, view)
+        simulation = self._node.simulate(sanitized, view)
         accounts: list[JsonObject | None] | None = None
         if wanted is not None:
             accounts = [
                 None
                 if simulation.error is not None
-                else render(simulation.post_accounts.get(key) or self._ledger.account(key, view))
+                else render(simulation.post_accounts.get(key) or self._node.account(key, view))
                 for key in addresses
             ]
         value = simulation_json(simulation.error, simulation.outcome, accounts, replacement)
@@ -344,7 +322,7 @@ class Rpc:
         Raises:
             RpcError: -32016 when it has not reached `minContextSlot`.
         """
-        view = self._ledger.view(commitment or _commitment(config, "commitment"))
+        view = self._node.view(commitment or _commitment(config, "commitment"))
         slot_min = config.integer("minContextSlot")
         if slot_min is not None and view.slot < slot_min:
             raise RpcError(
@@ -358,6 +336,33 @@ class Rpc:
         if _commitment(config, "commitment") == "processed":
             raise invalid_params("Method does not support commitment below `confirmed`")
         return self._view(config)
+
+
+METHODS: Final[Mapping[str, Callable[[Rpc, Params], Awaitable[Any]]]] = {
+    "getAccountInfo": Rpc.get_account_info,
+    "getBalance": Rpc.get_balance,
+    "getBlockHeight": Rpc.get_block_height,
+    "getEpochInfo": Rpc.get_epoch_info,
+    "getFeeForMessage": Rpc.get_fee_for_message,
+    "getFirstAvailableBlock": Rpc.get_first_available_block,
+    "getGenesisHash": Rpc.get_genesis_hash,
+    "getHealth": Rpc.get_health,
+    "getLatestBlockhash": Rpc.get_latest_blockhash,
+    "getMinimumBalanceForRentExemption": Rpc.get_minimum_balance_for_rent_exemption,
+    "getMultipleAccounts": Rpc.get_multiple_accounts,
+    "getProgramAccounts": Rpc.get_program_accounts,
+    "getRecentPrioritizationFees": Rpc.get_recent_prioritization_fees,
+    "getSignatureStatuses": Rpc.get_signature_statuses,
+    "getSignaturesForAddress": Rpc.get_signatures_for_address,
+    "getSlot": Rpc.get_slot,
+    "getTransaction": Rpc.get_transaction,
+    "getTransactionCount": Rpc.get_transaction_count,
+    "getVersion": Rpc.get_version,
+    "isBlockhashValid": Rpc.is_blockhash_valid,
+    "requestAirdrop": Rpc.request_airdrop,
+    "sendTransaction": Rpc.send_transaction,
+    "simulateTransaction": Rpc.simulate_transaction,
+}
 
 
 def _commitment(config: Config, name: str) -> Commitment:

@@ -49,6 +49,11 @@ CREATE TABLE address_transactions (
 ) STRICT, WITHOUT ROWID;
 """
 
+# Not in the schema, so that a ledger that has never left its course can be read by every version of this program.
+_DETOUR_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS detour (slot INTEGER NOT NULL, final_height INTEGER NOT NULL) STRICT
+"""
+
 _T = TypeVar("_T")
 
 
@@ -95,6 +100,16 @@ class SlotWrites:
     """The accounts of each transaction, in the order of `transactions`."""
     rooted: Sequence[tuple[int, Sequence[Pubkey]]]
     """Slots that become final with this block, and the accounts they changed: their older versions go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detour:
+    """Where the chain has left its course last, by a fork or by slots that were skipped."""
+
+    slot: int
+    """It went on here: no slot below is ever shown again."""
+    final_height: int
+    """It was final up to here, however low its blocks are now."""
 
 
 class Store:
@@ -174,6 +189,14 @@ class Store:
             ).fetchall()
             return [Block(row[0], row[1], Hash(row[2]), row[3], row[4], row[5]) for row in rows]
 
+    def detour(self) -> Detour | None:
+        """The last one, if there ever was one."""
+        with self._readable():
+            if not self._writer.execute("SELECT 1 FROM sqlite_master WHERE name = 'detour'").fetchone():
+                return None
+            row = self._writer.execute("SELECT slot, final_height FROM detour").fetchone()
+            return Detour(row[0], row[1])
+
     def accounts(self) -> Iterator[tuple[Pubkey, list[Version]]]:
         """Every account with its stored versions, oldest first."""
         with self._readable():
@@ -207,6 +230,14 @@ class Store:
             LedgerUnusable: the disk refused; nothing of these slots is stored.
         """
         await asyncio.get_running_loop().run_in_executor(self._writer_thread, self._commit, slots)
+
+    async def leave_course(self, kept: Block, detour: Detour) -> None:
+        """Undo every block after `kept` and remember where the chain goes on, durably and together.
+
+        Raises:
+            LedgerUnusable: the disk refused; nothing is undone.
+        """
+        await asyncio.get_running_loop().run_in_executor(self._writer_thread, self._leave_course, kept, detour)
 
     async def transaction(self, signature: bytes, slot_max: int) -> StoredTransaction | None:
         """The transaction, if it landed in `slot_max` or earlier."""
@@ -255,49 +286,63 @@ class Store:
                 f"{self._path} is corrupt ({error}); restore it from a copy, or remove it to begin a new ledger"
             ) from error
 
-    def _commit(self, slots: Sequence[SlotWrites]) -> None:
+    @contextmanager
+    def _writing(self) -> Generator[sqlite3.Connection]:
+        """One transaction, all or nothing."""
         with self._readable():
-            writer = self._writer
-            writer.execute("BEGIN IMMEDIATE")
+            self._writer.execute("BEGIN IMMEDIATE")
             try:
-                for writes in slots:
-                    self._insert_block(writes.block)
-                    self._insert_accounts(writes.block.slot, writes.accounts)
-                    for slot, keys in writes.rooted:
-                        pairs = [(bytes(key), slot) for key in keys]
-                        writer.executemany("DELETE FROM account_versions WHERE pubkey = ? AND slot < ?", pairs)
-                        writer.executemany(
-                            "DELETE FROM account_versions WHERE pubkey = ? AND slot = ? AND account IS NULL", pairs
-                        )
-                    writer.executemany(
-                        "INSERT INTO transactions VALUES (?, ?, ?, ?, ?, ?, ?)",
-                        [
-                            (
-                                landed.signature,
-                                landed.slot,
-                                landed.position,
-                                landed.unix_time,
-                                landed.wire,
-                                None if landed.error is None else orjson.dumps(landed.error),
-                                orjson.dumps(landed.meta),
-                            )
-                            for landed in writes.transactions
-                        ],
-                    )
-                    writer.executemany(
-                        "INSERT INTO address_transactions VALUES (?, ?, ?, ?)",
-                        [
-                            (bytes(address), landed.slot, landed.position, landed.signature)
-                            for landed, addresses in zip(writes.transactions, writes.addresses, strict=True)
-                            for address in addresses
-                        ],
-                    )
-                writer.execute("DELETE FROM blocks WHERE height <= ?", (slots[-1].block.height - SLOT_HASHES_MAX,))
-                writer.execute("COMMIT")
+                yield self._writer
+                self._writer.execute("COMMIT")
             except BaseException:
-                if writer.in_transaction:
-                    writer.execute("ROLLBACK")
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
                 raise
+
+    def _leave_course(self, kept: Block, detour: Detour) -> None:
+        with self._writing() as writer:
+            writer.execute("DELETE FROM blocks WHERE height > ?", (kept.height,))
+            for table in ("account_versions", "transactions", "address_transactions"):
+                writer.execute(f"DELETE FROM {table} WHERE slot > ?", (kept.slot,))
+            writer.execute(_DETOUR_SCHEMA)
+            writer.execute("DELETE FROM detour")
+            writer.execute("INSERT INTO detour VALUES (?, ?)", (detour.slot, detour.final_height))
+
+    def _commit(self, slots: Sequence[SlotWrites]) -> None:
+        with self._writing() as writer:
+            for writes in slots:
+                self._insert_block(writes.block)
+                self._insert_accounts(writes.block.slot, writes.accounts)
+                for slot, keys in writes.rooted:
+                    pairs = [(bytes(key), slot) for key in keys]
+                    writer.executemany("DELETE FROM account_versions WHERE pubkey = ? AND slot < ?", pairs)
+                    writer.executemany(
+                        "DELETE FROM account_versions WHERE pubkey = ? AND slot = ? AND account IS NULL", pairs
+                    )
+                writer.executemany(
+                    "INSERT INTO transactions VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    [
+                        (
+                            landed.signature,
+                            landed.slot,
+                            landed.position,
+                            landed.unix_time,
+                            landed.wire,
+                            None if landed.error is None else orjson.dumps(landed.error),
+                            orjson.dumps(landed.meta),
+                        )
+                        for landed in writes.transactions
+                    ],
+                )
+                writer.executemany(
+                    "INSERT INTO address_transactions VALUES (?, ?, ?, ?)",
+                    [
+                        (bytes(address), landed.slot, landed.position, landed.signature)
+                        for landed, addresses in zip(writes.transactions, writes.addresses, strict=True)
+                        for address in addresses
+                    ],
+                )
+            writer.execute("DELETE FROM blocks WHERE height <= ?", (slots[-1].block.height - SLOT_HASHES_MAX,))
 
     def _insert_block(self, block: Block) -> None:
         self._writer.execute(

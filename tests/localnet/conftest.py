@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.localnet.support import Cluster, running_cluster
+from tests.localnet.support import Cluster, connect, running_cluster
 
 SLOT_SECONDS = 0.02
+SHORT_SLOT_SECONDS = 0.01
+"""For tests that wait for finality."""
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +17,20 @@ async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Cl
     database: Path = tmp_path_factory.mktemp("localnet") / "ledger.db"
     async with running_cluster(database, SLOT_SECONDS) as (connected, _):
         yield connected
+
+
+@pytest.fixture(scope="session")
+async def _nodes(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[tuple[Cluster, Cluster]]:
+    database: Path = tmp_path_factory.mktemp("nodes") / "ledger.db"
+    async with (
+        running_cluster(database, SHORT_SLOT_SECONDS, with_faults=True) as (first, running),
+        connect(f"{running.url}/nodes/1") as second,
+    ):
+        yield first, second
+
+
+@pytest.fixture
+async def nodes(_nodes: tuple[Cluster, Cluster]) -> AsyncGenerator[tuple[Cluster, Cluster]]:
+    """Nodes 0 and 1 of a ledger on which faults can be made, in good order to begin with."""
+    yield _nodes
+    await _nodes[0].clear_faults()

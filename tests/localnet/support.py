@@ -15,7 +15,7 @@ from typing import Any
 
 import aiohttp
 from solana.rpc.async_api import AsyncClient
-from solana.rpc.commitment import Commitment, Confirmed
+from solana.rpc.commitment import Commitment
 from solders.hash import Hash
 from solders.instruction import AccountMeta, Instruction
 from solders.keypair import Keypair
@@ -27,6 +27,7 @@ from solders.system_program import CreateAccountParams, TransferParams, create_a
 from solders.sysvar import CLOCK, RENT
 from solders.transaction import VersionedTransaction
 
+from localnet.chain import CONFIRMED_DEPTH_BLOCKS
 from localnet.engine import UPGRADEABLE_LOADER
 from localnet.server import Running, serve
 
@@ -78,8 +79,43 @@ class Cluster:
         assert "error" in response, response
         return response["error"]
 
-    async def blockhash(self, commitment: Commitment = Confirmed) -> Hash:
-        return (await self.client.get_latest_blockhash(commitment)).value.blockhash
+    async def inject(self, kind: str, **members: Any) -> int:
+        """Inject a fault; its id."""
+        return await self.result("croupierInjectFault", {"kind": kind, **members})
+
+    async def stand_still(self) -> None:
+        """Let no slot end until the faults are cleared; what has ended is on disk."""
+        await self.inject("stuck")
+
+        async def stored() -> bool:
+            processed, confirmed = [await self.height(level) for level in ("processed", "confirmed")]
+            return processed == confirmed + CONFIRMED_DEPTH_BLOCKS + 1
+
+        await until(stored)
+
+    async def height(self, commitment: str = "processed") -> int:
+        return await self.result("getBlockHeight", {"commitment": commitment})
+
+    async def clear_faults(self) -> int:
+        return await self.result("croupierClearFaults")
+
+    async def applied(self, kind: str) -> int:
+        """How often a kind of fault was applied."""
+        return (await self.result("croupierFaults"))["applied"].get(kind, 0)
+
+    async def slot(self, commitment: str = "processed") -> int:
+        return await self.result("getSlot", {"commitment": commitment})
+
+    async def reach(self, slot: int, commitment: str = "processed") -> None:
+        """Wait until the chain is there."""
+
+        async def reached() -> bool:
+            return await self.slot(commitment) >= slot
+
+        await until(reached)
+
+    async def blockhash(self, commitment: str = "confirmed") -> Hash:
+        return (await self.client.get_latest_blockhash(Commitment(commitment))).value.blockhash
 
     async def balance(self, key: Pubkey, commitment: str = "processed") -> int:
         return (await self.result("getBalance", str(key), {"commitment": commitment}))["value"]
@@ -142,10 +178,12 @@ async def connect(url: str) -> AsyncGenerator[Cluster]:
 
 
 @asynccontextmanager
-async def running_cluster(database: Path, slot_seconds: float) -> AsyncGenerator[tuple[Cluster, Running]]:
+async def running_cluster(
+    database: Path, slot_seconds: float, *, with_faults: bool = False
+) -> AsyncGenerator[tuple[Cluster, Running]]:
     """A ledger served in this process."""
     async with (
-        serve(database, "127.0.0.1", 0, slot_seconds) as running,
+        serve(database, "127.0.0.1", 0, slot_seconds, with_faults=with_faults) as running,
         connect(running.url) as cluster,
     ):
         yield cluster, running
@@ -159,8 +197,8 @@ class LocalnetProcess:
         self.url = url
 
     @classmethod
-    async def start(cls, database: Path, slot_ms: int) -> "LocalnetProcess":
-        process = await launch("--db", str(database), "--port", "0", "--slot-ms", str(slot_ms))
+    async def start(cls, database: Path, slot_ms: int, *options: str) -> "LocalnetProcess":
+        process = await launch("--db", str(database), "--port", "0", "--slot-ms", str(slot_ms), *options)
         assert process.stdout is not None
         line = (await asyncio.wait_for(process.stdout.readline(), WAIT_SECONDS_MAX)).decode()
         assert "http://" in line, line
@@ -192,20 +230,15 @@ async def launch(*arguments: str) -> asyncio.subprocess.Process:
     )
 
 
-async def deploy(cluster: Cluster, authority: Keypair, elf: bytes) -> Pubkey:
-    """Deploy through the upgradeable loader, as a wallet does; the program's address."""
-    buffer, program = Keypair(), Keypair()
+async def write_buffer(cluster: Cluster, authority: Keypair, elf: bytes) -> Pubkey:
+    """A buffer of the upgradeable loader that holds a program."""
+    buffer = Keypair()
     buffer_bytes = _BUFFER_HEADER_BYTES + len(elf)
-    rent = [
-        (await cluster.client.get_minimum_balance_for_rent_exemption(size)).value
-        for size in (buffer_bytes, _PROGRAM_BYTES)
-    ]
-    program_data, _ = Pubkey.find_program_address([bytes(program.pubkey())], UPGRADEABLE_LOADER)
     create_buffer = create_account(
         CreateAccountParams(
             from_pubkey=authority.pubkey(),
             to_pubkey=buffer.pubkey(),
-            lamports=rent[0],
+            lamports=(await cluster.client.get_minimum_balance_for_rent_exemption(buffer_bytes)).value,
             space=buffer_bytes,
             owner=UPGRADEABLE_LOADER,
         )
@@ -221,11 +254,21 @@ async def deploy(cluster: Cluster, authority: Keypair, elf: bytes) -> Pubkey:
         writes.append(await cluster.send(sign([write], [authority], await cluster.blockhash())))
     for signature in writes:
         await cluster.wait_for(signature, "confirmed", "finalized")
+    return buffer.pubkey()
+
+
+def program_data_of(program: Pubkey) -> Pubkey:
+    return Pubkey.find_program_address([bytes(program)], UPGRADEABLE_LOADER)[0]
+
+
+async def deploy(cluster: Cluster, authority: Keypair, elf: bytes) -> Pubkey:
+    """Deploy through the upgradeable loader, as a wallet does; the program's address."""
+    buffer, program = await write_buffer(cluster, authority, elf), Keypair()
     create_program = create_account(
         CreateAccountParams(
             from_pubkey=authority.pubkey(),
             to_pubkey=program.pubkey(),
-            lamports=rent[1],
+            lamports=(await cluster.client.get_minimum_balance_for_rent_exemption(_PROGRAM_BYTES)).value,
             space=_PROGRAM_BYTES,
             owner=UPGRADEABLE_LOADER,
         )
@@ -235,13 +278,13 @@ async def deploy(cluster: Cluster, authority: Keypair, elf: bytes) -> Pubkey:
         struct.pack("<IQ", 2, len(elf)),
         [
             AccountMeta(authority.pubkey(), True, True),
-            AccountMeta(program_data, False, True),
+            AccountMeta(program_data_of(program.pubkey()), False, True),
             AccountMeta(program.pubkey(), False, True),
-            writable,
+            AccountMeta(buffer, False, True),
             AccountMeta(RENT, False, False),
             AccountMeta(CLOCK, False, False),
             AccountMeta(SYSTEM_PROGRAM, False, False),
-            signing,
+            AccountMeta(authority.pubkey(), True, False),
         ],
     )
     await cluster.land(sign([create_program, finish], [authority, program], await cluster.blockhash()))
