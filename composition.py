@@ -1,6 +1,6 @@
 """The composition root: settings → adapters behind ports. Workers and commands get theirs here.
 
-Beside it only `operations/` and `embedded/` know adapters: they set up what these need, and look at what they hold.
+Beside it only `operations/`, `embedded/` and `chaos/` know adapters: they set up what these need, and look at what they hold.
 """
 
 from collections.abc import AsyncGenerator
@@ -11,10 +11,12 @@ from solders.pubkey import Pubkey
 
 from journal.adapter import SqlJournal
 from ledger.adapter import SolanaLedger
+from ledger.fees import PriceBounds
 from ledger.keys import load_keypair
 from ledger.lanes import require_lanes
+from ledger.nodes import Nodes
 from ledger.reading import ProgramReader
-from ledger.rpc import RpcClient
+from ledger.rpc import display_name
 from settings import InvalidSetting, Settings
 from workflows.batcher import BatcherSettings
 
@@ -36,6 +38,11 @@ def program_id(settings: Settings) -> Pubkey:
         ) from None
 
 
+def node_names(settings: Settings) -> list[str]:
+    """The RPC nodes as they may be shown: providers put keys into addresses."""
+    return [display_name(url) for url in settings.rpc_urls]
+
+
 def open_journal(settings: Settings) -> AbstractAsyncContextManager[SqlJournal]:
     """The journal that the settings name."""
     return SqlJournal.open(settings.journal_url)
@@ -45,7 +52,7 @@ def open_journal(settings: Settings) -> AbstractAsyncContextManager[SqlJournal]:
 async def open_reader(settings: Settings) -> AsyncGenerator[ProgramReader]:
     """What anybody may read of the program's accounts, without a key. Checked as in `open_ledger`."""
     async with ProgramReader(
-        RpcClient(str(settings.rpc_url)), program_id(settings), commitment=settings.commitment.value
+        Nodes.at(settings.rpc_urls), program_id(settings), commitment=settings.commitment.value
     ) as reader:
         await reader.check()
         yield reader
@@ -55,16 +62,16 @@ async def open_reader(settings: Settings) -> AsyncGenerator[ProgramReader]:
 async def open_ledger(settings: Settings) -> AsyncGenerator[SolanaLedger]:
     """The ledger that the settings name, checked: the node answers, the program is there, obeys our key and has our lanes."""
     program, authority = program_id(settings), load_keypair(settings.authority_keypair)
-    rpc = RpcClient(str(settings.rpc_url))
+    nodes = Nodes.at(settings.rpc_urls)
     async with SolanaLedger(
-        rpc,
+        nodes,
         program,
         authority,
         commitment=settings.commitment.value,
-        priority_fee_micro_lamports=settings.priority_fee_micro_lamports,
+        price=PriceBounds(settings.priority_fee_micro_lamports, settings.max_priority_fee_micro_lamports),
     ) as ledger:
         await ledger.check()
-        await require_lanes(rpc, program, settings.lanes)
+        await require_lanes(nodes, program, settings.lanes)
         yield ledger
 
 

@@ -8,11 +8,11 @@ import os
 from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final, Self
 
 from dotenv import load_dotenv
-from pydantic import AnyUrl, Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AnyUrl, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from settlement.limits import MAX_BATCHES_IN_FLIGHT, MAX_LANE, MAX_WINDOW_SECONDS
 from settlement.shapes import DEFAULT_SHAPE, SHAPES, Shape, shapes_for
@@ -24,6 +24,10 @@ VAR = Path(os.environ.get(VAR_VARIABLE) or Path(__file__).parent / "var").absolu
 
 STACK_ENV = VAR / "stack.env"
 """Where the embedded stack says how to reach it, as long as it runs."""
+
+
+MAX_FURTHER_NODES: Final = 7
+"""Every node is asked about every batch."""
 
 
 class InvalidSetting(Exception):
@@ -43,6 +47,11 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="ignore")
 
     rpc_url: Annotated[AnyUrl, Field(description="the Solana JSON-RPC node")] = AnyUrl("http://127.0.0.1:8899")
+    further_rpc_urls: Annotated[
+        tuple[AnyUrl, ...],
+        NoDecode,
+        Field(max_length=MAX_FURTHER_NODES, description="further nodes of the same cluster, separated by commas"),
+    ] = ()
     program_id: Annotated[str | None, Field(description="address of the settlement program")] = None
     authority_keypair: Annotated[
         Path, Field(description="key file (solana-keygen JSON, mode 0600) of the authority; it signs and pays")
@@ -78,8 +87,16 @@ class Settings(BaseSettings):
         int, Field(ge=1, le=MAX_BATCHES_IN_FLIGHT, description="settlements a lane runs at once")
     ] = 8
     priority_fee_micro_lamports: Annotated[
-        int, Field(ge=0, le=10_000_000, description="price per compute unit, in millionths of a lamport")
+        int, Field(ge=0, le=10_000_000, description="least price per compute unit, in millionths of a lamport")
     ] = 1_000
+    max_priority_fee_micro_lamports: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=100_000_000,
+            description="most that a settlement offers per compute unit, in millionths of a lamport",
+        ),
+    ] = 1_000_000
     proving_threads: Annotated[int, Field(ge=1, le=256, description="proofs that one proving worker makes at once")] = 2
     reconcile_every_seconds: Annotated[
         int, Field(ge=10, le=86_400, description="interval of the scheduled reconciliation")
@@ -88,6 +105,11 @@ class Settings(BaseSettings):
         bool,
         Field(description="use development keys, whose maker can forge proofs, on a ledger that is not the local one"),
     ] = False
+
+    @property
+    def rpc_urls(self) -> tuple[str, ...]:
+        """All nodes, the preferred first."""
+        return tuple(map(str, (self.rpc_url, *self.further_rpc_urls)))
 
     @property
     def shapes(self) -> tuple[Shape, ...]:
@@ -108,6 +130,33 @@ class Settings(BaseSettings):
             raise ValueError("must be an http:// or https:// address")
         return value
 
+    @field_validator("further_rpc_urls", mode="before")
+    @classmethod
+    def _separated(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("further_rpc_urls")
+    @classmethod
+    def _all_http(cls, value: tuple[AnyUrl, ...]) -> tuple[AnyUrl, ...]:
+        return tuple(map(cls._http, value))
+
+    @model_validator(mode="after")
+    def _distinct_nodes(self) -> Self:
+        # One node named twice would be its own second witness.
+        if len(set(self.rpc_urls)) < len(self.rpc_urls):
+            raise ValueError("CROUPIER_RPC_URL and CROUPIER_FURTHER_RPC_URLS name a node twice: name each once")
+        return self
+
+    @model_validator(mode="after")
+    def _ceiling_above_floor(self) -> Self:
+        floor, ceiling = self.priority_fee_micro_lamports, self.max_priority_fee_micro_lamports
+        if ceiling < floor:
+            raise ValueError(
+                f"CROUPIER_MAX_PRIORITY_FEE_MICRO_LAMPORTS ({ceiling}) is less than"
+                f" CROUPIER_PRIORITY_FEE_MICRO_LAMPORTS ({floor}): raise the one or lower the other"
+            )
+        return self
+
 
 def load_settings() -> Settings:
     """Settings from the environment, completed from `STACK_ENV`. Raises `InvalidSetting` naming every wrong variable."""
@@ -118,7 +167,7 @@ def load_settings() -> Settings:
     except ValidationError as error:
         # A value is never shown: a journal's URL holds its password.
         wrong += [
-            f"{PREFIX}{'_'.join(map(str, problem['loc'])).upper()}: {problem['msg']}"
+            f"{PREFIX}{str(problem['loc'][0]).upper()}: {problem['msg']}" if problem["loc"] else problem["msg"]
             for problem in error.errors(include_url=False, include_input=False)
         ]
     if settings is None or wrong:

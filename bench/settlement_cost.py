@@ -25,6 +25,7 @@ from solders.transaction import VersionedTransaction
 from ledger import layout
 from ledger.adapter import SolanaLedger
 from ledger.deployment import Deployer
+from ledger.fees import PriceBounds
 from ledger.landing import Polling
 from ledger.provisioning import Provisioner
 from ledger.rpc import RpcClient
@@ -147,7 +148,7 @@ class _Casino:
             address,
             authority,
             commitment="confirmed",
-            priority_fee_micro_lamports=PRIORITY_FEE_MICRO_LAMPORTS,
+            price=PriceBounds(PRIORITY_FEE_MICRO_LAMPORTS, PRIORITY_FEE_MICRO_LAMPORTS),
         )
         opened = await ledger.vaults(LANE, players)
         return cls(ledger, {player: vault.index for player, vault in opened.items()})

@@ -173,8 +173,7 @@ class Fitting:
 class SettlementTables:
     """The tables that settlements are signed with, kept per lane until they prove too old."""
 
-    def __init__(self, rpc: RpcClient, program: Pubkey, authority: Pubkey, commitment: Commitment) -> None:
-        self._rpc = rpc
+    def __init__(self, program: Pubkey, authority: Pubkey, commitment: Commitment) -> None:
         self._program = program
         self._authority = authority
         self._commitment: Commitment = commitment
@@ -184,7 +183,7 @@ class SettlementTables:
         """The node does not know the tables as they are kept here."""
         self._known.pop(lane, None)
 
-    async def fitting(self, settle: Instruction, lane: int) -> Fitting:
+    async def fitting(self, rpc: RpcClient, settle: Instruction, lane: int) -> Fitting:
         """Tables with which the settlement fits into one transaction: none, those known, or those read anew.
 
         Raises `LedgerUnavailable`, or `LedgerMisconfigured` if it does not fit with any.
@@ -193,7 +192,7 @@ class SettlementTables:
             shortening = tables.shortening(settle)
             if settlement_bytes(settle, self._authority, shortening) <= MAX_TRANSACTION_BYTES:
                 return Fitting(shortening, is_fresh=False)
-        tables = await read_lane_tables(self._rpc, self._program, lane, self._commitment)
+        tables = await read_lane_tables(rpc, self._program, lane, self._commitment)
         self._known[lane] = tables
         shortening = tables.shortening(settle)
         size = settlement_bytes(settle, self._authority, shortening)
@@ -201,7 +200,7 @@ class SettlementTables:
             defects = "".join(f"; {defect}" for defect in tables.defects)
             raise LedgerMisconfigured(
                 f"a settlement of lane {lane} is {size} bytes and a transaction at most {MAX_TRANSACTION_BYTES}, because the"
-                f" lane's lookup tables on {self._rpc.name} lack accounts{defects}: {PROVISION_REMEDY}, which"
+                f" lane's lookup tables on {rpc.name} lack accounts{defects}: {PROVISION_REMEDY}, which"
                 " completes them"
             )
         return Fitting(shortening, is_fresh=True)

@@ -12,6 +12,7 @@ from solders.pubkey import Pubkey
 
 from ledger import layout
 from ledger.clusters import is_local_ledger
+from ledger.nodes import Nodes, joined
 from ledger.rpc import READ_COMMITMENT, Account, Commitment, ConfirmedAt, RequestRefused, RpcClient, Seen
 from settlement.batches import House, Movement, OnChainBatch, Vault
 from settlement.circuits import RegisteredCircuit, RegisteredCircuits
@@ -25,10 +26,11 @@ _T = TypeVar("_T")
 
 
 class ProgramReader:
-    """The reading half of `settlement.ports.Ledger` on one RPC node. `commitment`: when a batch counts as settled."""
+    """The reading half of `settlement.ports.Ledger` . `commitment`: when a batch counts as settled."""
 
     def __init__(self, rpc: RpcClient, program: Pubkey, *, commitment: ConfirmedAt) -> None:
         self._rpc = rpc
+        self._nodes = Nodes.of(rpc)
         self._program = program
         self._commitment: ConfirmedAt = commitment
         self._rent_minimums: dict[int, int] = {}
@@ -86,16 +88,21 @@ class ProgramReader:
         return sorted((_registered(keyed.account) for keyed in found), key=lambda circuit: circuit.circuit_id)
 
     async def house(self, lane: int) -> House:
-        """See the port."""
-        account = (await self._rpc.account(layout.house_address(self._program, lane), READ_COMMITMENT)).value
-        if not self._is_ours(account):
+        """See the port. As the node shows it that has seen most: by one that lags, numbers would look free that are not."""
+        address = layout.house_address(self._program, lane)
+        seen, silent = await self._nodes.everywhere(lambda node: node.account(address, READ_COMMITMENT))
+        if not seen:
+            raise joined(silent.values())
+        shown = [account.value for account in sorted(seen.values(), key=lambda account: account.slot)]
+        houses = [self._decoded(layout.House.decode, account, address) for account in shown if self._is_ours(account)]
+        latest = shown[-1]
+        if not self._is_ours(latest):
             raise self._no_house(lane)
-        house = self._decoded(layout.House.decode, account, layout.house_address(self._program, lane))
         return House(
             lane=lane,
-            available=account.lamports - await self._rent_minimum(layout.HOUSE_BYTES),
-            vault_count=house.vault_count,
-            highest_batch=house.highest_batch,
+            available=latest.lamports - await self._rent_minimum(layout.HOUSE_BYTES),
+            vault_count=houses[-1].vault_count,
+            highest_batch=max(house.highest_batch for house in houses),
         )
 
     async def vaults(self, lane: int, players: Sequence[str]) -> dict[str, Vault]:
@@ -157,9 +164,11 @@ class ProgramReader:
             f"lane {lane} has no house with program {self._program} on {self._rpc.name}: {PROVISION_REMEDY}"
         )
 
-    async def _record(self, lane: int, number: int, commitment: Commitment) -> Seen[OnChainBatch | None]:
+    async def _record(
+        self, lane: int, number: int, commitment: Commitment, node: RpcClient | None = None
+    ) -> Seen[OnChainBatch | None]:
         address = layout.batch_address(self._program, lane, number)
-        seen = await self._rpc.account(address, commitment)
+        seen = await (node or self._rpc).account(address, commitment)
         record = self._on_chain(seen.value, address) if self._is_ours(seen.value) else None
         return Seen[OnChainBatch | None](context=seen.context, value=record)
 

@@ -10,7 +10,7 @@ Sources: solana.com/docs/rpc (methods, shapes of answers); agave `rpc-client-api
 import asyncio
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Annotated, Any, Final, Generic, Literal, Self, TypeAlias, TypeVar
 from urllib.parse import urlsplit
@@ -44,6 +44,8 @@ MAX_SIGNATURES_PER_REQUEST: Final = 256
 """`getSignatureStatuses` takes no more."""
 MAX_HISTORY_PER_REQUEST: Final = 1_000
 """`getSignaturesForAddress` gives no more."""
+MAX_PRIORITY_FEE_ACCOUNTS: Final = 128
+"""`getRecentPrioritizationFees` takes no more."""
 
 PREFLIGHT_FAILURE: Final = -32002
 SIGNATURE_VERIFICATION_FAILURE: Final = -32003
@@ -207,6 +209,13 @@ class Simulation(_Answer):
     logs: list[str] | None = None
 
 
+class PriorityFee(_Answer):
+    """The least that a transaction of that slot with the accounts asked for paid, in millionths of a lamport per compute unit."""
+
+    slot: U64
+    prioritization_fee: U64
+
+
 class _LoadedAddresses(_Answer):
     writable: list[str] = []
     readonly: list[str] = []
@@ -305,6 +314,15 @@ class RpcClient:
         """Closes the connections."""
         await self._client.close()
 
+    @property
+    def nodes(self) -> "Sequence[RpcClient]":
+        """The nodes behind it, each by itself."""
+        return (self,)
+
+    async def on_one(self, ask: "Callable[[RpcClient], Awaitable[_T]]") -> _T:
+        """Has one node answer all that `ask` asks, where answers of several would not fit together."""
+        return await ask(self)
+
     async def epoch_info(self, commitment: Commitment) -> EpochInfo:
         return await self._call("getEpochInfo", [{"commitment": commitment}], EpochInfo)
 
@@ -357,7 +375,11 @@ class RpcClient:
         config = {"commitment": commitment, "encoding": "base64", "filters": filters}
         return await self._call("getProgramAccounts", [str(program), config], list[KeyedAccount])
 
-    async def simulate(self, raw: str, commitment: Commitment) -> Simulation:
+    async def recent_priority_fees(self, addresses: Sequence[Pubkey]) -> list[PriorityFee]:
+        """What recent transactions that write to `addresses`, `MAX_PRIORITY_FEE_ACCOUNTS` at most, paid at least, by slot."""
+        return await self._call("getRecentPrioritizationFees", [[str(key) for key in addresses]], list[PriorityFee])
+
+    async def simulate(self, raw: str, commitment: Commitment) -> Seen[Simulation]:
         """Runs a transaction (base64; its signatures are not looked at) and keeps nothing. Raises `RequestRefused`."""
         config = {
             "commitment": commitment,
@@ -365,7 +387,7 @@ class RpcClient:
             "sigVerify": False,
             "replaceRecentBlockhash": False,
         }
-        return (await self._call("simulateTransaction", [raw, config], Seen[Simulation])).value
+        return await self._call("simulateTransaction", [raw, config], Seen[Simulation])
 
     async def send(self, raw: str, *, preflight: Commitment | None = None) -> None:
         """Hands a signed transaction (base64) to the node, simulating it first if `preflight` says against what.
@@ -377,9 +399,11 @@ class RpcClient:
             config["preflightCommitment"] = preflight
         await self._call("sendTransaction", [raw, config], str)
 
-    async def signature_statuses(self, signatures: Sequence[str]) -> list[Seen[SignatureStatus | None]]:
-        """In the order of `signatures`, the node's history searched."""
-        config = {"searchTransactionHistory": True}
+    async def signature_statuses(
+        self, signatures: Sequence[str], *, search_history: bool = True
+    ) -> list[Seen[SignatureStatus | None]]:
+        """In the order of `signatures`, the node's history searched. Raises `RequestRefused` if it keeps none."""
+        config = {"searchTransactionHistory": search_history}
         found: list[Seen[SignatureStatus | None]] = []
         for start in range(0, len(signatures), MAX_SIGNATURES_PER_REQUEST):
             chunk = list(signatures[start : start + MAX_SIGNATURES_PER_REQUEST])

@@ -17,7 +17,15 @@ from solders.transaction import Transaction
 
 from ledger.failures import Failure, Fault
 from ledger.landing import RESEND_SECONDS, Polling
-from ledger.rpc import READ_COMMITMENT, ConfirmedAt, RequestRefused, RpcClient, TransactionError
+from ledger.rpc import (
+    READ_COMMITMENT,
+    ConfirmedAt,
+    EpochInfo,
+    RequestRefused,
+    RpcClient,
+    SignatureStatus,
+    TransactionError,
+)
 from ledger.statuses import has_failed, has_landed, is_expired
 from ledger.transactions import BUDGET_INSTRUCTIONS, budgeted, distinguishing_units, encode
 from settlement.errors import CroupierError, LedgerUnavailable
@@ -130,7 +138,7 @@ async def trial(rpc: RpcClient, message: Message) -> Failure | None:
         simulation = await rpc.simulate(encode(Transaction.new_unsigned(message)), READ_COMMITMENT)
     except RequestRefused as refusal:
         raise TransferRefused(f"{refusal}; nothing was sent") from None
-    return None if simulation.err is None else _failure(simulation.err)
+    return None if simulation.value.err is None else _failure(simulation.value.err)
 
 
 async def outcome(rpc: RpcClient, flight: Flight, commitment: ConfirmedAt, listener: Listener) -> Outcome:
@@ -144,16 +152,12 @@ async def outcome(rpc: RpcClient, flight: Flight, commitment: ConfirmedAt, liste
     seen_level: str | None = None
     while True:
         try:
-            # The order matters: the status must be at least as fresh as what is called final.
-            finalized = await rpc.epoch_info("finalized")
-            [status] = await rpc.signature_statuses([flight.signature])
-            found = status.value
+            finalized, found, has_expired = await rpc.on_one(lambda node: _look(node, flight))
             if found is not None and has_landed(found, commitment):
                 return Outcome(Fate.LANDED, found.slot)
             if found is not None and found.err is not None and has_failed(found):
                 return Outcome(Fate.FAILED, found.slot, _failure(found.err).text)
-            if is_expired(found, status.slot, flight.last_valid_block_height, finalized):
-                await _require_history(rpc, flight)
+            if has_expired:
                 return Outcome(Fate.EXPIRED)
             level = found.confirmation_status if found is not None else None
             if level != seen_level:
@@ -179,6 +183,17 @@ async def outcome(rpc: RpcClient, flight: Flight, commitment: ConfirmedAt, liste
             # One node's word does not cancel what may have reached others: the statuses will tell.
             polling.trouble = LedgerUnavailable(str(refusal))
         await polling.wait()
+
+
+async def _look(node: RpcClient, flight: Flight) -> tuple[EpochInfo, SignatureStatus | None, bool]:
+    """What one node calls final, what it knows of a transaction, and whether this can never land any more by its word."""
+    # The order matters: the status must be at least as fresh as what is called final.
+    finalized = await node.epoch_info("finalized")
+    [status] = await node.signature_statuses([flight.signature])
+    has_expired = is_expired(status.value, status.slot, flight.last_valid_block_height, finalized)
+    if has_expired:
+        await _require_history(node, flight)
+    return finalized, status.value, has_expired
 
 
 async def _require_history(rpc: RpcClient, flight: Flight) -> None:

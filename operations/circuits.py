@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 import composition
 from ledger.clusters import is_local_ledger
 from ledger.keys import load_keypair
+from ledger.nodes import Nodes
 from ledger.provisioning import Provisioner
 from ledger.reading import ProgramReader
 from ledger.rpc import RpcClient
@@ -148,7 +149,7 @@ async def register_circuits(
     """
     # Read once: what is checked is what is sent, whatever becomes of the files.
     keys = [await asyncio.to_thread(check_keys, settings.circuit_keys, shape) for shape in shapes]
-    async with composition.open_ledger(settings), RpcClient(str(settings.rpc_url)) as rpc:
+    async with composition.open_ledger(settings), Nodes.at(settings.rpc_urls) as rpc:
         require_unforgeable(
             keys,
             place=rpc.name,

@@ -21,6 +21,7 @@ from ledger import layout
 from ledger.deployed import deployed_program, require_deployed, require_upgrade_authority
 from ledger.deployment import Deployer, Staged, deployment_lamports
 from ledger.keys import load_keypair
+from ledger.nodes import Nodes
 from ledger.reading import PROVISION_REMEDY, ProgramReader
 from ledger.rpc import READ_COMMITMENT, RpcClient
 from ledger.upgrade_authority import UpgradeAuthority
@@ -100,7 +101,7 @@ async def release_code() -> bytes:
 async def report(settings: Settings) -> ProgramReport:
     """Reads the chain without any key."""
     program_id, code = composition.program_id(settings), await release_code()
-    async with RpcClient(str(settings.rpc_url)) as rpc:
+    async with Nodes.at(settings.rpc_urls) as rpc:
         program = await deployed_program(rpc, program_id)
         config = await _config(rpc, program_id)
         reader = ProgramReader(rpc, program_id, commitment=settings.commitment.value)
@@ -232,7 +233,7 @@ async def freeze(settings: Settings, upgrade_authority: Path | None, confirm: Co
 async def _operator(settings: Settings, upgrade_authority: Path | None) -> AsyncGenerator[_Operator]:
     payer = load_keypair(settings.authority_keypair)
     authority = load_keypair(upgrade_authority) if upgrade_authority else payer
-    async with RpcClient(str(settings.rpc_url)) as rpc:
+    async with Nodes.at(settings.rpc_urls) as rpc:
         yield _Operator(rpc, payer, authority, settings.priority_fee_micro_lamports)
 
 

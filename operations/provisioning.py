@@ -22,6 +22,7 @@ from ledger.deployed import deployed_program
 from ledger.deployment import Deployer
 from ledger.keys import load_or_create_keypair
 from ledger.lanes import require_lanes
+from ledger.nodes import Nodes
 from ledger.provisioning import Provisioner
 from ledger.rpc import RpcClient
 from operations.circuits import usable_keys
@@ -69,7 +70,7 @@ async def provision(settings: Settings, *, bankroll_lamports: int, faucet: bool,
         load_or_create_keypair(settings.program_keypair),
     )
     program_id = program.pubkey()
-    async with RpcClient(str(settings.rpc_url)) as rpc:
+    async with Nodes.at(settings.rpc_urls) as rpc:
         keys = await usable_keys(settings, rpc, _telling(progress))
         await require_lanes(rpc, program_id, settings.lanes)
         chain = Provisioner(rpc, authority, priority_fee_micro_lamports=settings.priority_fee_micro_lamports)

@@ -18,6 +18,7 @@ from ledger.cosigning import half_sign, read_withdrawal
 from ledger.failures import Fault
 from ledger.files import PublishedInDoubt, publish
 from ledger.keys import load_keypair
+from ledger.nodes import Nodes
 from ledger.reading import ProgramReader
 from ledger.rpc import RpcClient
 from ledger.transfers import Flight, Listener, TransferRefused, trial
@@ -100,7 +101,7 @@ class Withdrawal:
 
 @asynccontextmanager
 async def _chain(settings: Settings) -> AsyncGenerator[Chain]:
-    async with RpcClient(str(settings.rpc_url)) as rpc, composition.open_reader(settings) as reader:
+    async with Nodes.at(settings.rpc_urls) as rpc, composition.open_reader(settings) as reader:
         yield Chain(settings, rpc, reader, composition.program_id(settings), await reader.check())
 
 

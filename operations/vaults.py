@@ -7,8 +7,8 @@ from solders.pubkey import Pubkey
 import composition
 from ledger import layout
 from ledger.keys import load_keypair
+from ledger.nodes import Nodes
 from ledger.provisioning import Provisioner
-from ledger.rpc import RpcClient
 from operations.top_ups import top_up
 from settings import Settings
 from settlement.bets import lane_of
@@ -18,7 +18,7 @@ async def fund_vaults(settings: Settings, wanted: Mapping[str, int]) -> None:
     """Gives each player (base58 key) a vault on his lane that holds at least `wanted` lamports above rent."""
     program, authority = composition.program_id(settings), load_keypair(settings.authority_keypair)
     price = settings.priority_fee_micro_lamports
-    async with RpcClient(str(settings.rpc_url)) as rpc:
+    async with Nodes.at(settings.rpc_urls) as rpc:
         chain = Provisioner(rpc, authority, priority_fee_micro_lamports=price)
         for lane in range(settings.lanes):
             players = [player for player in wanted if lane_of(player, settings.lanes) == lane]

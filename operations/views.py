@@ -96,6 +96,9 @@ async def show_lanes(console: Console, intake: TemporalIntake, lanes: int, journ
         figures = (*figures, counters.rejected, counters.batches)
         table.add_row(*(f"{figure:,}" for figure in figures), "paused" if status.paused else "")
     console.print(table)
+    for status in statuses:
+        if status.trouble:
+            console.print(f"lane {status.lane}: {status.trouble}", markup=False, highlight=False, soft_wrap=True)
     table = Table(title="Latest batches", title_justify="left")
     for column in ("number", "lane", "status", "bets", "players", "batch id"):
         table.add_column(column)
@@ -227,12 +230,21 @@ def show_without_receipt(console: Console, bet_id: str, workflow_id: str) -> Non
 
 def show_reconciliation(console: Console, report: ReconciliationReport) -> None:
     """A report with its findings."""
-    verdict = "[green]agreed[/]" if report.agreed else f"[red]{len(report.findings)} differences[/]"
+    found = [f"[red]{len(report.differences)} differences[/]"] if report.differences else []
+    found += [f"[yellow]{len(report.repairs)} repaired: reconcile again[/]"] if report.repairs else []
+    verdict = ", ".join(found) or "[green]agreed[/]"
     console.print(
         f"{report.at:%Y-%m-%d %H:%M:%S} lane {report.lane}: {verdict}; {report.batches_compared} batches and "
         f"{report.players_compared} players compared, {report.open_batches} batches not final"
     )
-    for finding in report.findings:
+    for repair in report.repairs:
+        console.print(
+            f"  {repair.kind.value} {repair.subject}: {repair.journal}, {repair.chain}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    for finding in report.differences:
         console.print(
             f"  {finding.kind.value} {finding.subject}: journal {finding.journal}, chain {finding.chain}",
             markup=False,

@@ -16,7 +16,7 @@ README = (ROOT / "README.md").read_text()
 
 def _shown_default(name: str) -> str:
     default = Settings.model_fields[name].default
-    return "–" if default is None else str(default).replace(str(VAR), "var")
+    return "–" if default in (None, ()) else str(default).replace(str(VAR), "var")
 
 
 @pytest.mark.parametrize("name", sorted(Settings.model_fields))

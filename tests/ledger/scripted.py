@@ -1,5 +1,6 @@
 """An RPC node that says what a test tells it to, for what a healthy local ledger never says."""
 
+import asyncio
 import base64
 import json
 import struct
@@ -14,6 +15,7 @@ from solders.pubkey import Pubkey
 
 from ledger import layout
 from ledger.adapter import ConfirmedAt, SolanaLedger
+from ledger.fees import PriceBounds
 from ledger.rpc import RpcClient
 from settlement.batches import Proof, SignedAttempt, Statement, statement_for
 from tests.ledger.support import bets_with, new_players
@@ -43,11 +45,15 @@ class Refusal(Exception):
 
 @dataclass
 class ScriptedNode:
-    """`answers` by method; `body`, if set, replaces every answer. `calls` holds method and parameters as they came."""
+    """`answers` by method; `body`, if set, replaces every answer; `hangs`: there is none.
+
+    `calls` holds method and parameters as they came.
+    """
 
     url: str = ""
     answers: dict[str, Answer] = field(default_factory=dict[str, Answer])
     body: Callable[[], web.StreamResponse] | None = None
+    hangs: bool = False
     calls: list[tuple[str, list[Any]]] = field(default_factory=list[tuple[str, list[Any]]])
 
     def called(self, method: str) -> list[list[Any]]:
@@ -56,6 +62,8 @@ class ScriptedNode:
     async def answer(self, request: web.Request) -> web.StreamResponse:
         call = cast(Json, await request.json())
         self.calls.append((call["method"], call["params"]))
+        if self.hangs:
+            await asyncio.Event().wait()
         if self.body is not None:
             return self.body()
         reply: Json = {"jsonrpc": "2.0", "id": call["id"]}
@@ -93,11 +101,15 @@ class ScriptedChain:
             "processed": LAST_VALID + 32,
         }
     )
+    finalized_slot: int = FINALIZED_SLOT
     status_slot: int = FINALIZED_SLOT
     record_slot: int = FINALIZED_SLOT
     statuses: dict[str, Json] = field(default_factory=dict[str, Json])
     roots: dict[str, int | None] = field(default_factory=lambda: {"confirmed": None, "finalized": None})
     history: list[Json] = field(default_factory=list[Json])
+    first_available: int = 0
+    fees: list[int] = field(default_factory=list[int])
+    genesis_hash: str = "scripted"
     transactions: dict[str, Json] = field(default_factory=dict[str, Json])
 
     def __post_init__(self) -> None:
@@ -116,10 +128,19 @@ class ScriptedChain:
                 FINALIZED_SLOT, {"err": None, "unitsConsumed": UNITS, "logs": []}
             ),
             "sendTransaction": lambda _: "1" * 64,
+            "getFirstAvailableBlock": lambda _: self.first_available,
+            "getRecentPrioritizationFees": lambda _: [
+                {"slot": slot, "prioritizationFee": fee} for slot, fee in enumerate(self.fees)
+            ],
+            "getGenesisHash": lambda _: self.genesis_hash,
         }
 
-    def ledger(self, rpc: RpcClient, commitment: ConfirmedAt = "finalized", price: int = 0) -> SolanaLedger:
-        return SolanaLedger(rpc, PROGRAM, self.authority, commitment=commitment, priority_fee_micro_lamports=price)
+    def ledger(
+        self, rpc: RpcClient, commitment: ConfirmedAt = "finalized", price: int = 0, ceiling: int = 0
+    ) -> SolanaLedger:
+        return SolanaLedger(
+            rpc, PROGRAM, self.authority, commitment=commitment, price=PriceBounds(price, max(price, ceiling))
+        )
 
     def knows(self, attempt: SignedAttempt, level: str = "finalized", err: Any = None, slot: int = RECORD_SLOT) -> None:
         """The node knows the attempt at that level."""
@@ -136,7 +157,7 @@ class ScriptedChain:
             self.roots[level] = root
 
     def _epoch_info(self, params: list[Any]) -> Json:
-        return {"absoluteSlot": FINALIZED_SLOT, "blockHeight": self.heights[params[0]["commitment"]], "epoch": 0}
+        return {"absoluteSlot": self.finalized_slot, "blockHeight": self.heights[params[0]["commitment"]], "epoch": 0}
 
     def _record(self, commitment: str) -> Json | None:
         root = self.roots[commitment]

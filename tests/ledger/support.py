@@ -15,6 +15,7 @@ from solders.pubkey import Pubkey
 
 from ledger import layout
 from ledger.adapter import ConfirmedAt, SolanaLedger
+from ledger.fees import PriceBounds
 from ledger.provisioning import Provisioner
 from ledger.rpc import RpcClient
 from settlement.batches import Proof, SignedAttempt, Standing, Statement, Verdict, statement_for
@@ -26,6 +27,7 @@ SLOT_MILLISECONDS: Final = 10
 HOUSE_BALANCE: Final = 10 * SOL
 VAULT_BALANCE: Final = SOL
 PRIORITY_FEE: Final = 1_000
+MAX_PRIORITY_FEE: Final = 1_000_000
 PATIENCE_SECONDS: Final = 20.0
 
 _CIRCUIT_FOR_ANY_STATEMENT: Final = """
@@ -110,7 +112,7 @@ class World:
             self.program,
             authority or self.authority,
             commitment=commitment,
-            priority_fee_micro_lamports=PRIORITY_FEE,
+            price=PriceBounds(PRIORITY_FEE, MAX_PRIORITY_FEE),
         )
 
     async def lamports(self, address: Pubkey) -> int:

@@ -98,6 +98,7 @@ async def test_finality_is_read_before_the_statuses_and_these_before_the_record(
         "getEpochInfo",
         "getSignatureStatuses",
         "getAccountInfo",
+        "getFirstAvailableBlock",
     ]
 
 
@@ -321,4 +322,5 @@ async def test_judging_sends_nothing(court: Court) -> None:
         "getEpochInfo",
         "getSignatureStatuses",
         "getAccountInfo",
+        "getFirstAvailableBlock",
     }

@@ -114,8 +114,8 @@ async def test_a_node_that_stays_silent_is_given_up(
     scripted: ScriptedNode, client: RpcClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rpc_module, "REQUEST_SECONDS", 0.05)
-    scripted.body = web.StreamResponse  # begun and never finished
-    with pytest.raises(LedgerUnavailable):
+    scripted.hangs = True
+    with pytest.raises(LedgerUnavailable, match=r"within 0\.05 s"):
         await client.epoch_info("finalized")
 
 
@@ -291,6 +291,7 @@ async def test_a_simulation_is_over_the_blockhash_that_will_be_signed(
     ("err", "raised"),
     [
         ("BlockhashNotFound", LedgerUnavailable),
+        ("AlreadyProcessed", LedgerUnavailable),
         ("AccountNotFound", LedgerMisconfigured),
         ("InsufficientFundsForFee", LedgerMisconfigured),
         ({"InsufficientFundsForRent": {"account_index": 0}}, LedgerMisconfigured),
@@ -306,6 +307,28 @@ async def test_a_failed_simulation_signs_nothing_and_says_who_can_mend_it(
 ) -> None:
     chain, statement = ScriptedChain(scripted), a_statement()
     scripted.answers["simulateTransaction"] = lambda _: {"context": {"slot": 1}, "value": {"err": err, "logs": []}}
+    with pytest.raises(raised):
+        await chain.ledger(client).sign(statement, a_proof(statement), 1)
+
+
+@pytest.mark.parametrize(
+    ("code", "data", "raised"),
+    [
+        (-32002, {"err": "BlockhashNotFound"}, LedgerUnavailable),
+        (-32002, {"err": "InsufficientFundsForFee"}, LedgerMisconfigured),
+        (-32002, {"err": {"InstructionError": [2, {"Custom": int(ProgramError.PROOF_REJECTED)}]}}, SettlementRefused),
+        (-32002, None, SettlementRefused),
+        (-32003, None, SettlementRefused),
+        (-32602, None, SettlementRefused),
+        (-32005, None, LedgerUnavailable),
+        (-32603, None, LedgerUnavailable),
+    ],
+)
+async def test_a_simulation_that_a_node_refuses_is_read_by_its_code_and_data(
+    scripted: ScriptedNode, client: RpcClient, code: int, data: object, raised: type[Exception]
+) -> None:
+    chain, statement = ScriptedChain(scripted), a_statement()
+    scripted.answers["simulateTransaction"] = refuse(code, data)
     with pytest.raises(raised):
         await chain.ledger(client).sign(statement, a_proof(statement), 1)
 

@@ -11,6 +11,7 @@ from solders.keypair import Keypair
 from solders.message import Message
 
 from ledger.adapter import SolanaLedger
+from ledger.fees import PriceBounds
 from ledger.layout import batch_address
 from ledger.transactions import (
     MAX_COMPUTE_UNITS,
@@ -273,7 +274,7 @@ async def test_an_authority_without_lamports_is_told_to_be_funded(world: World, 
 async def test_a_program_that_is_not_there_is_named_with_the_remedy(world: World, table: Table) -> None:
     nowhere = Keypair().pubkey()
     ledger = SolanaLedger(
-        world.rpc, nowhere, world.authority, commitment="finalized", priority_fee_micro_lamports=PRIORITY_FEE
+        world.rpc, nowhere, world.authority, commitment="finalized", price=PriceBounds(PRIORITY_FEE, PRIORITY_FEE)
     )
     statement = await table.statement(NETS)
     expected = rf"program {nowhere} is not deployed on {world.node.url}: run `python starter.py provision`"

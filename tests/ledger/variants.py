@@ -36,7 +36,7 @@ async def answer_of(rpc: RpcClient, program: Pubkey, payer: Pubkey) -> object:
     """The code that the program at this address fails with now."""
     blockhash = await rpc.latest_blockhash("confirmed")
     message = Message.new_with_blockhash([Instruction(program, b"", [])], payer, Hash.from_string(blockhash.blockhash))
-    simulation = await rpc.simulate(encode(Transaction.new_unsigned(message)), "confirmed")
+    simulation = (await rpc.simulate(encode(Transaction.new_unsigned(message)), "confirmed")).value
     match simulation.err:
         case {"InstructionError": [0, {"Custom": code}]}:
             return code
