@@ -131,7 +131,7 @@ def status(
 
 @app.command("reconcile")
 def reconcile_command() -> None:
-    """Compare journal and chain now. Exit status 0 if they agree."""
+    """Start again what nobody works on, compare journal and chain. Exit status 0 if they agree and nothing had to be repaired."""
     run(_reconcile())
 
 

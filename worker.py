@@ -35,14 +35,18 @@ from activities.proving import Proving
 from activities.receipts import Receipts
 from activities.reconciling import Reconciling
 from activities.recording import Recording
+from activities.recovering import Recovering
 from activities.submitting import Submitting
+from activities.taking_over import TakingOver
 from client.circuits import registered_circuits
 from client.connection import TemporalUnreachable, connect, end_process
 from client.intake import TemporalIntake
+from client.predecessors import TemporalPredecessors
+from client.settlements import TemporalSettlements
 from settings import InvalidSetting, Settings, load_settings
 from settlement.circuits import CircuitKey, RegisteredCircuits, require_registered, require_unforgeable
 from settlement.errors import CroupierError
-from settlement.ports import Intake, Journal, Ledger, Prover
+from settlement.ports import Intake, Journal, Ledger, Predecessors, Prover, Settlements
 from workflows import names
 from workflows.batcher import Batcher
 from workflows.bet import BetWorkflow
@@ -93,7 +97,7 @@ async def run(settings: Settings, queues: Queues) -> None:
             await stack.enter_async_context(await _settlement_worker(client, settings, journal, ledger))
         if prover is not None:
             await stack.enter_async_context(_proving_worker(client, settings, prover))
-        logger.info("worker_ready", queues=queues.value, lanes=settings.lanes, rpc_url=str(settings.rpc_url))
+        logger.info("worker_ready", queues=queues.value, lanes=settings.lanes, nodes=composition.node_names(settings))
         print("worker ready", flush=True)
         await stop.wait()
     logger.info("worker_stopped")
@@ -111,8 +115,11 @@ async def _done_before(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> 
     return True
 
 
-def settlement_activities(journal: Journal, ledger: Ledger, intake: Intake) -> list[Callable[..., Any]]:
+def settlement_activities(
+    journal: Journal, ledger: Ledger, intake: Intake, predecessors: Predecessors, settlements: Settlements
+) -> list[Callable[..., Any]]:
     """All activities of the `settlement` queue."""
+    taking_over = TakingOver(journal, predecessors, settlements)
     claiming, recording, submitting = Claiming(journal, ledger), Recording(journal), Submitting(journal, ledger)
     return [
         claiming.claim_batch,
@@ -123,6 +130,9 @@ def settlement_activities(journal: Journal, ledger: Ledger, intake: Intake) -> l
         submitting.confirm_settlement,
         Receipts(journal, ledger).read_receipt,
         Placing(intake).place_bet,
+        taking_over.take_over,
+        taking_over.unheard_signals,
+        Recovering(journal, ledger, settlements).recover_lane,
         Reconciling(journal, ledger).reconcile_lane,
         CircuitReading(ledger).read_circuits,
     ]
@@ -179,7 +189,9 @@ async def _settlement_worker(client: Client, settings: Settings, journal: Journa
         client,
         task_queue=names.SETTLEMENT_QUEUE,
         workflows=WORKFLOWS,
-        activities=settlement_activities(journal, ledger, intake),
+        activities=settlement_activities(
+            journal, ledger, intake, TemporalPredecessors(client), TemporalSettlements(client)
+        ),
         max_concurrent_activities=MAX_CONCURRENT_ACTIVITIES,
         graceful_shutdown_timeout=SHUTDOWN_GRACE,
     )

@@ -14,4 +14,6 @@ def application_errors() -> Generator[None]:
     try:
         yield
     except CroupierError as error:
-        raise ApplicationError(str(error), type=type(error).__name__, non_retryable=not error.retryable) from error
+        # Without its causes: a driver's stack takes more than the 4 KB that the server keeps of a failure that is tried again, and
+        # people would read "Failure exceeds size limit." for the reason.
+        raise ApplicationError(str(error), type=type(error).__name__, non_retryable=not error.retryable) from None

@@ -9,8 +9,8 @@ from temporalio import activity
 
 from activities.errors import application_errors
 from activities.heartbeats import heartbeating
-from settlement.batches import BatchSummary, BetRecord, BetStatus, OnChainBatch
-from settlement.errors import JournalConflict
+from settlement.batches import BatchSummary, BetRecord, BetStatus, OnChainBatch, Standing, statement_for
+from settlement.errors import JournalConflict, LedgerUnavailable, SettlementRefused
 from settlement.lifecycle import BatchStatus
 from settlement.ports import Journal, Ledger
 from settlement.reconciliation import (
@@ -29,12 +29,13 @@ logger = structlog.get_logger(__name__)
 
 
 class ReconcileRequest(BaseModel):
-    """Which lane to compare. `run_id` names the run, so that a repeated try writes one report."""
+    """Which lane to compare. `run_id` names the run, so that a repeated try writes one report. `found_before`: goes into it, too."""
 
     model_config = ConfigDict(frozen=True)
 
     run_id: str
     lane: int
+    found_before: tuple[Finding, ...] = ()
 
 
 class Reconciling:
@@ -51,13 +52,13 @@ class Reconciling:
             async with heartbeating():
                 report = await self._compare(request)
             await self._journal.record_reconciliation(report)
-        for finding in report.findings:
+        for finding in report.findings[len(request.found_before) :]:
             logger.error("reconciliation_finding", lane=request.lane, **finding.model_dump(mode="json"))
         return report
 
     async def _compare(self, request: ReconcileRequest) -> ReconciliationReport:
         records = {record.number: record for record in await self._ledger.batch_records(request.lane)}
-        findings: list[Finding] = []
+        findings = list(request.found_before)
         players: set[str] = set()
         compared, still_open, after = 0, 0, 0
         while page := await self._journal.batches(request.lane, after, BATCHES_PER_PAGE):
@@ -76,12 +77,16 @@ class Reconciling:
                     )
                     still_open += not ended
                     findings += await self._open_batch(summary, bets, record)
-                elif record is None and await self._is_not_final_yet(summary):
+                elif record is None and await self._is_not_final_yet(summary, bets):
                     still_open += 1
                 else:
+                    found = list(compare_batch(await self._both_sides(summary, bets, record)))
+                    if found and await self._is_amended(summary):
+                        still_open += 1
+                        continue
                     compared += 1
                     players |= {bet.bet.player for bet in bets if bet.status is BetStatus.SETTLED}
-                    findings += compare_batch(await self._both_sides(summary, bets, record))
+                    findings += found
         findings += [not_in_journal(record) for record in records.values()]
         return ReconciliationReport(
             run_id=request.run_id,
@@ -101,10 +106,34 @@ class Reconciling:
         now = await self._journal.batch(summary.batch_id) if findings else None
         return [] if now is not None and now.status is BatchStatus.CONFIRMED else findings
 
-    async def _is_not_final_yet(self, summary: BatchSummary) -> bool:
-        """Whether the chain has its record at the configured commitment, which finality has not reached or not when asked."""
+    async def _is_not_final_yet(self, summary: BatchSummary, bets: tuple[BetRecord, ...]) -> bool:
+        """Whether the chain has its record at the configured commitment, which finality has not reached or not when asked.
+
+        Or a fork has undone it there, and what was signed may land again: its workflow sees to that.
+        """
         record = await self._ledger.batch_record(summary.lane, summary.number)
-        return record is not None and record.bets_root == summary.bets_root
+        if record is not None:
+            return record.bets_root == summary.bets_root
+        settled = [bet.bet for bet in bets if bet.status is BetStatus.SETTLED]
+        vaults = await self._ledger.vaults(summary.lane, sorted({bet.player for bet in settled}))
+        try:
+            statement = statement_for(
+                summary.lane, summary.number, settled, {player: vault.index for player, vault in vaults.items()}
+            )
+        except (KeyError, ValueError):
+            return False
+        attempts = await self._journal.attempts(summary.batch_id)
+        try:
+            verdict = await self._ledger.judge(statement, attempts, at_finality=True)
+        except (SettlementRefused, JournalConflict, LedgerUnavailable):
+            # Unavailable, too, is a node that knows of a landing and shows no record of it.
+            return False
+        return verdict.standing is not Standing.NONE_LIVE
+
+    async def _is_amended(self, summary: BatchSummary) -> bool:
+        """Whether its landing was amended between the reads, after a fork; then the next run compares it."""
+        now = await self._journal.batch(summary.batch_id)
+        return now is not None and now.landing != summary.landing
 
     async def _both_sides(
         self, summary: BatchSummary, bets: tuple[BetRecord, ...], record: OnChainBatch | None

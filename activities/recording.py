@@ -8,7 +8,7 @@ from temporalio import activity
 
 from activities.errors import application_errors
 from settlement.bets import Rejection
-from settlement.lifecycle import BatchStatus, Transition
+from settlement.lifecycle import LEGAL_TRANSITIONS, BatchStatus, Transition
 from settlement.ports import Journal
 
 logger = structlog.get_logger(__name__)
@@ -41,8 +41,10 @@ class Recording:
     async def record_status(self, request: StatusRequest) -> int:
         """Writes the transition, and an alert into the log where one is asked for; answers under which number it stands.
 
-        The journal may be ahead of the workflow, where an activity's work was done and its answer lost. A status that it has as
-        its latest is not written again. Of a batch whose claim has not reached it there is nothing to write.
+        The journal may be ahead of the workflow, where an activity's work was done and its answer lost, or a stalled try went on. A
+        status that cannot follow the one that it has is not written: neither the same again, which makes a repeat harmless, nor
+        any after Confirmed. The workflow will learn of what there is. Of a batch whose claim has not reached it there is nothing to
+        write.
         """
         if request.alert:
             logger.error("batch_failed", batch_id=request.batch_id, why=request.detail)
@@ -51,7 +53,7 @@ class Recording:
             if batch is None:
                 return request.sequence
             latest = batch.transitions[-1]
-            if batch.status is request.status:
+            if request.status not in LEGAL_TRANSITIONS[batch.status]:
                 return latest.sequence
             sequence = max(request.sequence, latest.sequence + 1)
             await self._journal.record_transition(

@@ -1,16 +1,18 @@
 """Signs, sends and confirms a batch's transaction. Each step is durable before the next one may begin."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
+import structlog
 from pydantic import BaseModel, ConfigDict
 from temporalio import activity
 
 from activities.errors import application_errors
 from activities.heartbeats import heartbeating
 from activities.recording import transition
-from settlement.batches import Proof, SignedAttempt, Standing, Statement, Verdict
-from settlement.errors import JournalUnavailable
+from settlement.batches import Landing, Proof, SignedAttempt, Standing, Statement, Verdict
+from settlement.errors import BatchUnknown, JournalUnavailable
 from settlement.lifecycle import BatchStatus
 from settlement.ports import Journal, Ledger
 
@@ -19,9 +21,14 @@ RESEND_SECONDS: Final = 2.0
 
 POLL_SECONDS: Final = 0.5
 
+logger = structlog.get_logger(__name__)
+
 
 class SignRequest(BaseModel):
-    """What to sign. `attempt`: how many the workflow has signed before; `proved_sequence`: number of the transition to Proved."""
+    """What to sign. `attempt`: how many the workflow has signed before; `live`: those of them that may still land.
+
+    `proved_sequence`: number of the transition to Proved, None for a batch that is Confirmed and whose landing a fork has undone.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -29,7 +36,8 @@ class SignRequest(BaseModel):
     statement: Statement
     proof: Proof
     attempt: int
-    proved_sequence: int
+    proved_sequence: int | None
+    live: tuple[SignedAttempt, ...] = ()
 
 
 class SubmitRequest(BaseModel):
@@ -43,13 +51,19 @@ class SubmitRequest(BaseModel):
 
 
 class ConfirmRequest(BaseModel):
-    """What to wait for. `confirmed_sequence`: number of the transition to Confirmed."""
+    """What to wait for. `live`: the attempts that the workflow remembers as ones that may still land.
+
+    `confirmed_sequence`: number of the transition to Confirmed. `until_final`: the batch is Confirmed, at a commitment that a fork
+    can undo, and is watched until none can.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     batch_id: str
     statement: Statement
     confirmed_sequence: int
+    live: tuple[SignedAttempt, ...] = ()
+    until_final: bool = False
 
 
 class Submitting:
@@ -61,22 +75,36 @@ class Submitting:
 
     @activity.defn
     async def sign_settlement(self, request: SignRequest) -> SignedAttempt:
-        """Signs one more attempt and keeps it, or answers the one that an interrupted try has kept. Sends nothing."""
+        """Signs one more attempt and keeps it, or answers the one that an interrupted try has kept. Sends nothing.
+
+        A try that dies after any of its steps leaves what the next one completes:
+        - Proved, and the statement: recorded once, by the transition's number and by the root;
+        - attempts put back: by their signatures, so each once;
+        - signed, but not kept: nobody has the bytes any more, so they cannot land, and the next try signs others;
+        - kept, but not answered: the next try answers what is kept. Of two tries at once, the second finds the first one's attempt
+          under its number and answers that: bytes that are not kept are never answered, and so never sent.
+        """
         with application_errors():
             async with heartbeating():
                 return await self._sign(request)
 
     async def _sign(self, request: SignRequest) -> SignedAttempt:
         statement = request.statement
-        await self._journal.record_transition(
-            request.batch_id,
-            transition(request.proved_sequence, BatchStatus.PROVED, f"{request.proof.milliseconds} ms"),
-        )
+        if request.proved_sequence is not None:
+            await self._journal.record_transition(
+                request.batch_id,
+                transition(request.proved_sequence, BatchStatus.PROVED, f"{request.proof.milliseconds} ms"),
+            )
         await self._journal.record_statement(request.batch_id, statement, request.proof)
-        kept = await self._journal.attempts(request.batch_id)
+        kept = await self._attempts(request.batch_id, request.live)
+        if request.live:
+            # Never a second one beside one that may still land.
+            return request.live[-1]
         if kept and kept[-1].attempt >= request.attempt and _settles(kept[-1], statement):
             return kept[-1]
-        signed = await self._ledger.sign(statement, request.proof, kept[-1].attempt + 1 if kept else request.attempt)
+        following = kept[-1].attempt + 1 if kept else 0
+        # A journal that has lost attempts counts fewer than the workflow.
+        signed = await self._ledger.sign(statement, request.proof, max(following, request.attempt))
         recorded = await self._journal.record_attempt(request.batch_id, signed)
         if not _settles(recorded, statement):
             raise JournalUnavailable(
@@ -86,7 +114,10 @@ class Submitting:
 
     @activity.defn
     async def submit_settlement(self, request: SubmitRequest) -> None:
-        """Sends the attempt's bytes, which history and journal hold by now. Sending them twice changes nothing."""
+        """Sends the attempt's bytes, which history and journal hold by now.
+
+        Sending them twice changes nothing, and Submitted has its number: a repeat after either step leaves what one try leaves.
+        """
         with application_errors():
             async with heartbeating():
                 await self._ledger.broadcast(request.attempt)
@@ -98,9 +129,11 @@ class Submitting:
 
     @activity.defn
     async def confirm_settlement(self, request: ConfirmRequest) -> Verdict:
-        """Asks the chain about all attempts ever signed, resending them, until one has settled the batch or none can.
+        """Asks the chain about all attempts ever signed, resending the live ones, until one has settled the batch or none can.
 
-        Never gives up by the clock: an outcome that is not known yet is neither success nor failure.
+        Never gives up by the clock: an outcome that is not known yet is neither success nor failure. Resends only what the
+        workflow's history holds as well as the journal. A try that dies changes nothing that the next one would not: resent bytes are
+        the same, and Confirmed is one write, with the landing, which a repeat finds there.
         """
         with application_errors():
             async with heartbeating():
@@ -110,22 +143,68 @@ class Submitting:
         clock = asyncio.get_running_loop().time
         resend_at = clock() + RESEND_SECONDS
         while True:
-            attempts = await self._journal.attempts(request.batch_id)
-            verdict = await self._ledger.judge(request.statement, attempts)
-            if verdict.landing is not None:
-                await self._journal.confirm(
-                    request.batch_id,
-                    verdict.landing,
-                    transition(request.confirmed_sequence, BatchStatus.CONFIRMED, verdict.landing.signature),
-                )
-            if verdict.standing is not Standing.PENDING:
+            attempts, is_known = await self._attempts_to_judge(request)
+            verdict = await self._ledger.judge(request.statement, attempts, at_finality=request.until_final)
+            if verdict.standing is Standing.NONE_LIVE:
                 return verdict
+            if not is_known and not request.until_final:
+                raise BatchUnknown(f"the journal holds no batch {request.batch_id}, of which an attempt was signed")
+            if verdict.landing is not None:
+                return await self._settled(request, verdict, verdict.landing)
             if clock() >= resend_at:
-                for attempt in attempts:
+                for attempt in request.live:
                     await self._ledger.broadcast(attempt)
                 resend_at = clock() + RESEND_SECONDS
             await asyncio.sleep(POLL_SECONDS)
 
+    async def _settled(self, request: ConfirmRequest, verdict: Verdict, landing: Landing) -> Verdict:
+        """Records how the batch has landed; answers what stands."""
+        summary = await self._journal.batch(request.batch_id)
+        if request.until_final:
+            if summary is None:
+                # Reconciliation finds the chain's record and has the batch claimed again.
+                logger.warning("landing_not_amended", batch_id=request.batch_id, signature=landing.signature)
+            elif summary.landing is None or _place(summary.landing) != _place(landing):
+                await self._journal.amend_landing(request.batch_id, landing)
+            return verdict
+        if summary is not None and summary.landing is not None:
+            # A try whose answer was lost has recorded it. Should a fork have undone that landing since, the watch amends it.
+            is_same = _place(summary.landing) == _place(landing)
+            return verdict.model_copy(update={"landing": summary.landing, "final": verdict.final and is_same})
+        statement = request.statement
+        if summary is None or (summary.number, summary.bets_root) != (statement.number, statement.bets_root):
+            raise BatchUnknown(
+                f"the chain has settled batch {request.batch_id} as number {statement.number}, but the journal holds an older state"
+                " of it"
+            )
+        await self._journal.confirm(
+            request.batch_id,
+            landing,
+            transition(request.confirmed_sequence, BatchStatus.CONFIRMED, landing.signature),
+        )
+        return verdict
+
+    async def _attempts_to_judge(self, request: ConfirmRequest) -> tuple[list[SignedAttempt], bool]:
+        """Every attempt that journal and history know of, and whether the journal holds the batch."""
+        try:
+            return await self._attempts(request.batch_id, request.live), True
+        except BatchUnknown:
+            return list(request.live), False
+
+    async def _attempts(self, batch_id: str, live: Sequence[SignedAttempt]) -> list[SignedAttempt]:
+        """Every attempt that the journal holds, and those of `live`, which it gets back if it has lost them."""
+        kept = await self._journal.attempts(batch_id)
+        if {attempt.signature for attempt in live} <= {attempt.signature for attempt in kept}:
+            return kept
+        logger.warning("attempts_restored", batch_id=batch_id, signatures=[attempt.signature for attempt in live])
+        await self._journal.restore_attempts(batch_id, live)
+        return await self._journal.attempts(batch_id)
+
 
 def _settles(attempt: SignedAttempt, statement: Statement) -> bool:
     return (attempt.number, attempt.bets_root) == (statement.number, statement.bets_root)
+
+
+def _place(landing: Landing) -> tuple[str, int]:
+    """Where a batch landed. What else a landing says depends on how much history the node keeps that was asked."""
+    return landing.signature, landing.slot

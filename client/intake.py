@@ -115,15 +115,20 @@ class TemporalIntake:
     async def _update(self, lane: int, door: str, argument: Any, result: type[Result]) -> Result:
         """Sends until the Batcher has answered: a bet that it took without our hearing of it is a duplicate the next time."""
         wait = FIRST_WAIT_SECONDS
+        why = f"see why the workflow tasks of {names.batcher_id(lane)} fail in Temporal's Web UI"
         for _ in range(MAX_SENDS):
             try:
                 return await self._batcher(lane).execute_update(  # pyright: ignore[reportUnknownMemberType] - generic in the SDK
                     door, argument, result_type=result
                 )
             except WorkflowUpdateFailedError as error:
-                if isinstance(error.cause, ApplicationError) and error.cause.type == LaneSaturated.__name__:
+                if not isinstance(error.cause, ApplicationError):
+                    raise
+                if error.cause.type == LaneSaturated.__name__:
                     raise LaneSaturated(error.cause.message) from error
-                raise
+                if error.cause.type != LaneUnavailable.__name__:
+                    raise
+                why = error.cause.message
             except WorkflowUpdateRPCTimeoutOrCancelledError as error:
                 # The SDK raises it in place of a cancellation, too.
                 task = asyncio.current_task()
@@ -141,8 +146,7 @@ class TemporalIntake:
             await asyncio.sleep(wait * random.uniform(0.5, 1.0))
             wait = min(wait * 2, LONGEST_WAIT_SECONDS)
         raise LaneUnavailable(
-            f"lane {lane} took no update in {MAX_SENDS} sends: send again later, which is harmless; "
-            f"if it lasts, see why the workflow tasks of {names.batcher_id(lane)} fail in Temporal's Web UI"
+            f"lane {lane} took no update in {MAX_SENDS} sends: send again later, which is harmless; if it lasts: {why}"
         )
 
 

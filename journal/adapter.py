@@ -28,7 +28,7 @@ from settlement.reconciliation import ReconciliationReport
 class SqlJournal:
     """Fulfils `settlement.ports.Journal`; where that says what a method does, it is not said again here.
 
-    Any method may raise `JournalUnavailable` or `JournalMisconfigured`; writes about a batch raise `JournalConflict` if there is no such
+    Any method may raise `JournalUnavailable` or `JournalMisconfigured`; writes about a batch raise `BatchUnknown` if there is no such
     batch. Safe to use from many tasks, processes and machines at once.
     """
 
@@ -60,6 +60,11 @@ class SqlJournal:
         async with self._database.write() as connection:
             return await claiming.claim(connection, claim)
 
+    async def resume(self, batch_id: str, lane: int, transition: Transition) -> ClaimedBatch:
+        """Refusals of what never became a bet of the batch, and duplicates, are not told again: no row of the batch's has them."""
+        async with self._database.write() as connection:
+            return await claiming.resume(connection, batch_id, lane, transition)
+
     async def record_transition(self, batch_id: str, transition: Transition) -> None:
         """Raises `IllegalTransition`, also for Confirmed, which only `confirm` records.
 
@@ -68,15 +73,17 @@ class SqlJournal:
         async with self._database.write() as connection:
             await progress.record_transition(connection, batch_id, transition)
 
-    async def eject(self, batch_id: str, refused: Sequence[RefusedBet], as_of_sequence: int) -> None:
+    async def eject(
+        self, batch_id: str, refused: Sequence[RefusedBet], as_of_sequence: int, judged_attempts: int
+    ) -> None:
         """Raises `JournalConflict` if a bet is settled or not of this batch. A recorded statement is forgotten: it is no longer true."""
         async with self._database.write() as connection:
-            await progress.eject(connection, batch_id, refused, as_of_sequence)
+            await progress.eject(connection, batch_id, refused, as_of_sequence, judged_attempts)
 
-    async def renumber(self, batch_id: str, taken: int, above: int) -> int:
+    async def renumber(self, batch_id: str, taken: int, above: int, as_of_sequence: int) -> int:
         """Raises `JournalConflict` if the batch is Confirmed as `taken`. A recorded statement is forgotten: it is no longer true."""
         async with self._database.write() as connection:
-            return await progress.renumber(connection, batch_id, taken, above)
+            return await progress.renumber(connection, batch_id, taken, above, as_of_sequence)
 
     async def record_statement(self, batch_id: str, statement: Statement, proof: Proof) -> None:
         """Raises `JournalConflict` if it is not about the batch's number and bets as they stand, net by net."""
@@ -88,10 +95,20 @@ class SqlJournal:
         async with self._database.write() as connection:
             return await progress.record_attempt(connection, batch_id, attempt)
 
+    async def restore_attempts(self, batch_id: str, attempts: Sequence[SignedAttempt]) -> None:
+        """Raises `JournalConflict` if another batch has one of their signatures."""
+        async with self._database.write() as connection:
+            await progress.restore_attempts(connection, batch_id, attempts)
+
     async def confirm(self, batch_id: str, landing: Landing, transition: Transition) -> None:
         """Raises `JournalConflict` also if no statement is recorded, or if it and the bets do not balance to the lamport."""
         async with self._database.write() as connection:
             await progress.confirm(connection, batch_id, landing, transition)
+
+    async def amend_landing(self, batch_id: str, landing: Landing) -> None:
+        """Raises `JournalConflict` unless the batch is Confirmed."""
+        async with self._database.write() as connection:
+            await progress.amend_landing(connection, batch_id, landing)
 
     async def record_rejections(self, rejections: Sequence[Rejection]) -> None:
         async with self._database.write() as connection:

@@ -1,18 +1,19 @@
 """Gives bets to batches and numbers to batches: each bet id to one batch for good, each number of a lane to one batch."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from sqlalchemy import RowMapping, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from journal.progress import make_pending
+from journal.progress import make_pending, reject, set_number
 from journal.rows import bet_of, bet_row, place_id
 from journal.tables import batches, bets, rejections, transitions
-from journal.writing import give_number, insert_new, lock_lane
+from journal.writing import free_number, insert_new, lock_lane, note_last_number, require_free
 from settlement.batches import BetStatus, Claim, ClaimedBatch, DuplicateBet, RefusedBet
 from settlement.bets import Bet, RejectionReason, excerpt
-from settlement.errors import IllegalTransition, JournalConflict
-from settlement.lifecycle import BatchStatus
+from settlement.errors import BatchUnknown, IllegalTransition, JournalBehind, JournalConflict, JournalUnavailable
+from settlement.lifecycle import BatchStatus, Transition
 from settlement.limits import MAX_BATCH_STAKES_LAMPORTS
 
 MAX_BETS_PER_CLAIM: Final = 1_000
@@ -20,17 +21,20 @@ MAX_BETS_PER_CLAIM: Final = 1_000
 
 
 async def claim(connection: AsyncConnection, asked: Claim) -> ClaimedBatch:
-    """See `Journal.claim`. A bet id belongs to the batch, and within it to the place, that first claims it."""
+    """See `Journal.claim`. A bet id belongs to the batch, and within it to the place, that first claims it.
+
+    Doing it again changes nothing: a batch that is known is put back to Pending, if it is not, and answered as it stands.
+    """
     _check_bounds(asked)
     last_number = await lock_lane(connection, asked.lane)
-    known = await _number_of(connection, asked)
+    known = await _number_of(connection, asked.batch_id, asked.lane)
     if known is not None:
         # First, since it locks the batch: from here on no bet is ejected from under the answer.
         status, sequence = await make_pending(connection, asked.batch_id, asked.transition)
-        answer, _ = await _answer(connection, asked, known)
+        number = await _caught_up(connection, asked, known, status)
+        answer, _ = await _answer(connection, asked, number)
         return answer.model_copy(update={"status": status, "sequence": sequence})
-    number = last_number + 1
-    await give_number(connection, asked.lane, number)
+    number = await _number_for(connection, asked, last_number)
     await connection.execute(
         batches.insert().values(
             batch_id=asked.batch_id,
@@ -41,15 +45,18 @@ async def claim(connection: AsyncConnection, asked: Claim) -> ClaimedBatch:
         )
     )
     await connection.execute(transitions.insert().values(batch_id=asked.batch_id, **asked.transition.model_dump()))
+    others = _of_others(asked)
     places: dict[str, tuple[int, Bet]] = {}
     for position, bet in enumerate(asked.bets):
-        places.setdefault(bet.bet_id, (position, bet))
+        if bet.bet_id not in others:
+            places.setdefault(bet.bet_id, (position, bet))
     # In the order of their ids: two lanes that claim the same bets then wait for each other one way only.
     await insert_new(
         connection,
         bets,
         [bet_row(bet, asked.lane, asked.batch_id, position) for _, (position, bet) in sorted(places.items())],
     )
+    await _reject_again(connection, asked)
     answer, conflicts = await _answer(connection, asked, number)
     await insert_new(
         connection,
@@ -70,25 +77,106 @@ async def claim(connection: AsyncConnection, asked: Claim) -> ClaimedBatch:
     return answer
 
 
+async def resume(connection: AsyncConnection, batch_id: str, lane: int, transition: Transition) -> ClaimedBatch:
+    """See `Journal.resume`."""
+    _check_pending(batch_id, transition)
+    await lock_lane(connection, lane)
+    number = await _number_of(connection, batch_id, lane)
+    if number is None:
+        raise BatchUnknown(f"the journal holds no batch {batch_id}, so it knows of no bets to settle in it")
+    status, sequence = await make_pending(connection, batch_id, transition)
+    rows = await connection.execute(select(bets).where(bets.c.batch_id == batch_id).order_by(bets.c.position))
+    live: list[Bet] = []
+    refused: list[RefusedBet] = []
+    for row in rows.mappings():
+        if row["status"] == BetStatus.REJECTED:
+            refused.append(_refused(row))
+        else:
+            live.append(bet_of(row))
+    return ClaimedBatch(
+        batch_id=batch_id,
+        lane=lane,
+        number=number,
+        status=status,
+        sequence=sequence,
+        bets=tuple(live),
+        refused=tuple(refused),
+        duplicates=(),
+    )
+
+
 def _check_bounds(asked: Claim) -> None:
-    if asked.transition.status != BatchStatus.PENDING:
-        raise IllegalTransition(f"batch {asked.batch_id} is claimed as Pending, not as {asked.transition.status}")
+    _check_pending(asked.batch_id, asked.transition)
     if len(asked.bets) > MAX_BETS_PER_CLAIM:
         raise JournalConflict(f"batch {asked.batch_id} claims {len(asked.bets)} bets, at most {MAX_BETS_PER_CLAIM} fit")
     if sum(bet.stake for bet in asked.bets) > MAX_BATCH_STAKES_LAMPORTS:
         raise JournalConflict(f"batch {asked.batch_id} claims stakes of more than {MAX_BATCH_STAKES_LAMPORTS} lamports")
 
 
-async def _number_of(connection: AsyncConnection, asked: Claim) -> int | None:
-    rows = await connection.execute(
-        select(batches.c.lane, batches.c.number).where(batches.c.batch_id == asked.batch_id)
-    )
+def _check_pending(batch_id: str, transition: Transition) -> None:
+    if transition.status != BatchStatus.PENDING:
+        raise IllegalTransition(f"batch {batch_id} is claimed as Pending, not as {transition.status}")
+
+
+async def _number_of(connection: AsyncConnection, batch_id: str, lane: int) -> int | None:
+    rows = await connection.execute(select(batches.c.lane, batches.c.number).where(batches.c.batch_id == batch_id))
     batch = rows.mappings().one_or_none()
     if batch is None:
         return None
-    if batch["lane"] != asked.lane:
-        raise JournalConflict(f"batch {asked.batch_id} is of lane {batch['lane']}, not of lane {asked.lane}")
+    if batch["lane"] != lane:
+        raise JournalConflict(f"batch {batch_id} is of lane {batch['lane']}, not of lane {lane}")
     return int(batch["number"])
+
+
+async def _number_for(connection: AsyncConnection, asked: Claim, last_number: int) -> int:
+    """The number of a batch that the journal does not hold: the one that it had, or a new one."""
+    if asked.number is not None:
+        await require_free(connection, asked.batch_id, asked.lane, asked.number)
+        return asked.number
+    if asked.highest_on_chain is None:
+        raise JournalUnavailable(f"the journal has just lost batch {asked.batch_id}: again")
+    complete = max(last_number, asked.complete_up_to)
+    if asked.highest_on_chain > complete:
+        raise JournalBehind(
+            f"the chain has settled lane {asked.lane} up to number {asked.highest_on_chain}, the journal has given numbers up to"
+            f" {complete} only",
+            complete,
+        )
+    number = await free_number(connection, asked.lane, complete)
+    await note_last_number(connection, asked.lane, number)
+    return number
+
+
+async def _caught_up(connection: AsyncConnection, asked: Claim, known: int, status: BatchStatus) -> int:
+    """Brings a known batch's number and refusals up to what its workflow knows; a number that is given anew is always higher."""
+    if status == BatchStatus.CONFIRMED:
+        return known
+    await _reject_again(connection, asked)
+    if asked.number is None or asked.number <= known:
+        return known
+    await require_free(connection, asked.batch_id, asked.lane, asked.number)
+    await set_number(connection, asked.batch_id, asked.number)
+    return asked.number
+
+
+async def _reject_again(connection: AsyncConnection, asked: Claim) -> None:
+    """Rejects what was rejected of the batch before the journal lost that. What another batch has by now is its own to decide."""
+    rows = await connection.execute(select(bets.c.bet_id).where(bets.c.batch_id == asked.batch_id))
+    held = set(rows.scalars())
+    lost = [bet for bet in asked.refused if bet.reason is not RejectionReason.CONFLICT and bet.bet_id in held]
+    if lost:
+        await reject(connection, asked.batch_id, lost)
+
+
+def _of_others(asked: Claim) -> Mapping[str, DuplicateBet | RefusedBet]:
+    """What was another batch's when the batch was claimed first. That batch may be lost as well, so it is left for it.
+
+    A bet that stands twice in this very batch is its own.
+    """
+    ids = [bet.bet_id for bet in asked.bets]
+    duplicates = [bet for bet in asked.duplicates if bet.batch_id != asked.batch_id]
+    conflicts = [bet for bet in asked.refused if bet.reason is RejectionReason.CONFLICT and ids.count(bet.bet_id) == 1]
+    return {bet.bet_id: bet for bet in (*duplicates, *conflicts)}
 
 
 async def _answer(connection: AsyncConnection, asked: Claim, number: int) -> tuple[ClaimedBatch, dict[int, RefusedBet]]:
@@ -102,6 +190,7 @@ async def _answer(connection: AsyncConnection, asked: Claim, number: int) -> tup
         )
     )
     owners: dict[str, RowMapping] = {row["bet_id"]: row for row in rows.mappings()}
+    others = _of_others(asked)
     live: list[Bet] = []
     refused: list[RefusedBet] = []
     duplicates: list[DuplicateBet] = []
@@ -109,15 +198,20 @@ async def _answer(connection: AsyncConnection, asked: Claim, number: int) -> tup
     for position, bet in enumerate(asked.bets):
         owner = owners.get(bet.bet_id)
         if owner is None:
-            raise JournalConflict(f"batch {asked.batch_id} was claimed before, without bet {bet.bet_id}")
+            match others.get(bet.bet_id):
+                case DuplicateBet() as duplicate:
+                    duplicates.append(duplicate)
+                case RefusedBet() as conflict:
+                    conflicts[position] = conflict
+                case None:
+                    raise JournalConflict(f"batch {asked.batch_id} was claimed before, without bet {bet.bet_id}")
+            continue
         same = owner["digest"] == bet.digest.hex()
         if (owner["batch_id"], owner["position"]) == (asked.batch_id, position):
             if not same:
                 raise JournalConflict(f"batch {asked.batch_id} was claimed before, with another bet {bet.bet_id}")
             if owner["status"] == BetStatus.REJECTED:
-                refused.append(
-                    RefusedBet(bet_id=bet.bet_id, reason=RejectionReason(owner["reason"]), detail=owner["detail"])
-                )
+                refused.append(_refused(owner))
             else:
                 live.append(bet_of(owner))
         elif same:
@@ -142,3 +236,7 @@ async def _answer(connection: AsyncConnection, asked: Claim, number: int) -> tup
         duplicates=tuple(duplicates),
     )
     return answer, conflicts
+
+
+def _refused(row: RowMapping) -> RefusedBet:
+    return RefusedBet(bet_id=row["bet_id"], reason=RejectionReason(row["reason"]), detail=row["detail"])

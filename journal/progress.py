@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from sqlalchemy import RowMapping, select
+from sqlalchemy import RowMapping, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from journal.rows import LIVE, attempt_of, bet_of, field_hex
 from journal.tables import attempts, batch_slots, batches, bets, transitions
-from journal.writing import give_number, lock_batch, lock_lane
+from journal.writing import free_number, lock_batch, lock_lane, note_last_number
 from settlement.batches import BetStatus, Landing, Proof, RefusedBet, SignedAttempt, Statement
 from settlement.bets import Bet
-from settlement.errors import IllegalTransition, JournalConflict
+from settlement.errors import BatchUnknown, IllegalTransition, JournalConflict
 from settlement.lifecycle import LEGAL_TRANSITIONS, BatchStatus, Transition, check_transition
 from settlement.netting import house_delta, net_by_player
 
@@ -53,15 +53,29 @@ async def make_pending(connection: AsyncConnection, batch_id: str, transition: T
     return BatchStatus.PENDING, (await _last(connection, batch_id))[0]
 
 
-async def eject(connection: AsyncConnection, batch_id: str, refused: Sequence[RefusedBet], as_of_sequence: int) -> None:
-    """See `Journal.eject`. A statement that still counted an ejected bet no longer counts."""
-    await lock_batch(connection, batch_id)
-    sequence, status = await _last(connection, batch_id)
-    if sequence != as_of_sequence:
+async def eject(
+    connection: AsyncConnection,
+    batch_id: str,
+    refused: Sequence[RefusedBet],
+    as_of_sequence: int,
+    judged_attempts: int,
+) -> None:
+    """See `Journal.eject`. A statement that still counted an ejected bet no longer counts.
+
+    Attempts are never removed, so that as many are the same; one that comes later is refused for its statement's sake.
+    """
+    batch = await lock_batch(connection, batch_id)
+    await _require_latest(connection, batch, as_of_sequence)
+    signed = await connection.scalar(select(func.count()).where(attempts.c.batch_id == batch_id))
+    if signed != judged_attempts:
         raise JournalConflict(
-            f"batch {batch_id} went on to {status} (transition {sequence}) while its bets were being looked at "
-            f"(as of transition {as_of_sequence})"
+            f"batch {batch_id} was signed {signed} times, and {judged_attempts} attempts were judged before its bets were to be ejected"
         )
+    await reject(connection, batch_id, refused)
+
+
+async def reject(connection: AsyncConnection, batch_id: str, refused: Sequence[RefusedBet]) -> None:
+    """Marks bets of a locked batch as rejected, all or none."""
     rows = await connection.execute(select(bets.c.bet_id, bets.c.status).where(bets.c.batch_id == batch_id))
     statuses = {row["bet_id"]: BetStatus(row["status"]) for row in rows.mappings()}
     ejected = False
@@ -84,7 +98,7 @@ async def eject(connection: AsyncConnection, batch_id: str, refused: Sequence[Re
         await _forget_statement(connection, batch_id)
 
 
-async def renumber(connection: AsyncConnection, batch_id: str, taken: int, above: int) -> int:
+async def renumber(connection: AsyncConnection, batch_id: str, taken: int, above: int, as_of_sequence: int) -> int:
     """See `Journal.renumber`. A statement that named the old number no longer counts."""
     lane: int | None = await connection.scalar(select(batches.c.lane).where(batches.c.batch_id == batch_id))
     last_number = 0 if lane is None else await lock_lane(connection, lane)
@@ -93,11 +107,19 @@ async def renumber(connection: AsyncConnection, batch_id: str, taken: int, above
         return int(batch["number"])
     if batch["status"] == BatchStatus.CONFIRMED:
         raise JournalConflict(f"batch {batch_id} is Confirmed as number {taken} and cannot get another")
-    number = max(last_number, above) + 1
-    await give_number(connection, batch["lane"], number)
+    await _require_latest(connection, batch, as_of_sequence)
+    number = await free_number(connection, batch["lane"], max(last_number, above))
+    if above <= last_number:
+        # Else the chain may hold batches that the journal has lost: new claims must still find that out.
+        await note_last_number(connection, batch["lane"], number)
+    await set_number(connection, batch_id, number)
+    return number
+
+
+async def set_number(connection: AsyncConnection, batch_id: str, number: int) -> None:
+    """Gives a locked batch a number that is free on its locked lane. A statement that named the old one no longer counts."""
     await connection.execute(batches.update().where(batches.c.batch_id == batch_id).values(number=number))
     await _forget_statement(connection, batch_id)
-    return number
 
 
 async def record_statement(connection: AsyncConnection, batch_id: str, statement: Statement, proof: Proof) -> None:
@@ -153,6 +175,23 @@ async def record_attempt(connection: AsyncConnection, batch_id: str, attempt: Si
     return attempt
 
 
+async def restore_attempts(connection: AsyncConnection, batch_id: str, lost: Sequence[SignedAttempt]) -> None:
+    """See `Journal.restore_attempts`. They may be for another number or root than the batch's now: they were signed for what it was."""
+    await lock_batch(connection, batch_id)
+    rows = await connection.execute(
+        select(attempts.c.attempt, attempts.c.signature).where(attempts.c.batch_id == batch_id)
+    )
+    kept = {row["signature"]: row["attempt"] for row in rows.mappings()}
+    for attempt in lost:
+        if attempt.signature in kept:
+            continue
+        given = set(kept.values())
+        number = attempt.attempt if attempt.attempt not in given else max(given) + 1
+        row = {**attempt.model_dump(), "attempt": number, "bets_root": field_hex(attempt.bets_root)}
+        await connection.execute(attempts.insert().values(batch_id=batch_id, **row))
+        kept[attempt.signature] = number
+
+
 async def confirm(connection: AsyncConnection, batch_id: str, landing: Landing, transition: Transition) -> None:
     """See `Journal.confirm`. Raises `JournalConflict` if the bets' sum and the proven house delta are not each other's opposite."""
     batch = await lock_batch(connection, batch_id)
@@ -165,9 +204,7 @@ async def confirm(connection: AsyncConnection, batch_id: str, landing: Landing, 
     if transition.status != BatchStatus.CONFIRMED:
         raise IllegalTransition(f"batch {batch_id} landed, so it becomes Confirmed, not {transition.status}")
     if batch["bets_root"] is None:
-        raise JournalConflict(
-            f"batch {batch_id} cannot be confirmed: the journal holds no statement of what was proven"
-        )
+        raise BatchUnknown(f"batch {batch_id} cannot be confirmed: the journal holds no statement of what was proven")
     delta_of_bets = house_delta(net_by_player(await _bets(connection, batch_id)).values())
     if delta_of_bets != batch["house_delta"]:
         raise JournalConflict(
@@ -183,6 +220,29 @@ async def confirm(connection: AsyncConnection, batch_id: str, landing: Landing, 
         .where(bets.c.batch_id == batch_id, bets.c.status == BetStatus.CLAIMED)
         .values(status=BetStatus.SETTLED, decided_at=transition.at)
     )
+
+
+async def amend_landing(connection: AsyncConnection, batch_id: str, landing: Landing) -> None:
+    """See `Journal.amend_landing`."""
+    batch = await lock_batch(connection, batch_id)
+    if batch["status"] != BatchStatus.CONFIRMED:
+        raise JournalConflict(f"batch {batch_id} is {batch['status']}: only a Confirmed one has a landing to amend")
+    await connection.execute(batches.update().where(batches.c.batch_id == batch_id).values(**landing.model_dump()))
+
+
+async def _require_latest(connection: AsyncConnection, batch: RowMapping, as_of_sequence: int) -> None:
+    """Raises `JournalConflict` if a locked batch has changed since its transition `as_of_sequence`.
+
+    One that has no room for further transitions shows by its status alone that it has: what is decided there is decided while
+    it is Pending.
+    """
+    sequence, status = await _last(connection, batch["batch_id"])
+    is_full = sequence + 1 >= MAX_TRANSITIONS_PER_BATCH
+    if sequence != as_of_sequence or (is_full and batch["status"] != BatchStatus.PENDING):
+        raise JournalConflict(
+            f"batch {batch['batch_id']} went on to {batch['status'] if is_full else status} (transition {sequence}) while its bets"
+            f" were being looked at (as of transition {as_of_sequence})"
+        )
 
 
 async def _is_recorded(connection: AsyncConnection, batch_id: str, transition: Transition) -> bool:

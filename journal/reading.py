@@ -25,6 +25,7 @@ from journal.rows import (
 from journal.tables import attempts, batch_slots, batches, bets, findings, reconciliations, rejections, transitions
 from settlement.batches import BatchSummary, BetRecord, BetStatus, PlayerSlot, SignedAttempt
 from settlement.bets import Rejection, RejectionReason
+from settlement.errors import BatchUnknown
 from settlement.lifecycle import BatchStatus, Transition
 from settlement.reconciliation import ReconciliationReport
 
@@ -59,7 +60,10 @@ async def attempts_of(connection: AsyncConnection, batch_id: str) -> list[Signed
     rows = await connection.execute(
         select(attempts).where(attempts.c.batch_id == batch_id).order_by(attempts.c.attempt)
     )
-    return [attempt_of(row) for row in rows.mappings()]
+    found = [attempt_of(row) for row in rows.mappings()]
+    if not found and await connection.scalar(select(batches.c.batch_id).where(batches.c.batch_id == batch_id)) is None:
+        raise BatchUnknown(f"the journal holds no batch {batch_id}, so it knows of no attempt")
+    return found
 
 
 async def slots_of(connection: AsyncConnection, batch_id: str) -> list[PlayerSlot]:

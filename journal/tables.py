@@ -71,7 +71,8 @@ lanes = Table(
     Column("lane", Integer, primary_key=True, autoincrement=False),
     Column("last_number", BigInteger, nullable=False),
 )
-"""The highest batch number given on each lane. Its row is the lock under which numbers are given."""
+"""`last_number`: up to which the journal holds every batch that the chain holds, as far as it was given by claims of its own; batches
+that were put back into it under numbers of theirs may stand above. Its row is the lock under which numbers are given."""
 
 batches = Table(
     "batches",

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from sqlalchemy import Insert, RowMapping, Table, select
+from sqlalchemy import Insert, RowMapping, Table, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from journal.tables import batches, lanes
-from settlement.errors import JournalConflict
+from settlement.errors import BatchUnknown, NumberInUse
 
 
 def insert_if_new(connection: AsyncConnection, table: Table) -> Insert:
@@ -23,7 +23,7 @@ async def insert_new(connection: AsyncConnection, table: Table, rows: list[dict[
 
 
 async def lock_lane(connection: AsyncConnection, lane: int) -> int:
-    """Locks the lane until the transaction ends and answers the last number given on it.
+    """Locks the lane until the transaction ends and answers its last number: see `journal.tables.lanes`.
 
     Whoever locks a lane and a batch locks the lane first.
     """
@@ -32,15 +32,33 @@ async def lock_lane(connection: AsyncConnection, lane: int) -> int:
     return int(rows.scalar_one())
 
 
-async def give_number(connection: AsyncConnection, lane: int, number: int) -> None:
-    """Notes the last number given on a locked lane."""
+async def note_last_number(connection: AsyncConnection, lane: int, number: int) -> None:
+    """Notes the last number of a locked lane."""
     await connection.execute(lanes.update().where(lanes.c.lane == lane).values(last_number=number))
 
 
+async def free_number(connection: AsyncConnection, lane: int, above: int) -> int:
+    """The first number of a locked lane above `above` and above all that its batches have."""
+    highest: int | None = await connection.scalar(select(func.max(batches.c.number)).where(batches.c.lane == lane))
+    return max(above, highest or 0) + 1
+
+
+async def require_free(connection: AsyncConnection, batch_id: str, lane: int, number: int) -> None:
+    """Raises `NumberInUse` if another batch of a locked lane has the number."""
+    owner: str | None = await connection.scalar(
+        select(batches.c.batch_id).where(batches.c.lane == lane, batches.c.number == number)
+    )
+    if owner not in (None, batch_id):
+        raise NumberInUse(
+            f"batch {batch_id} had number {number} of lane {lane}, which the journal has given to batch {owner} since it was"
+            " restored from an older copy; this passes once the chain has settled one of them"
+        )
+
+
 async def lock_batch(connection: AsyncConnection, batch_id: str) -> RowMapping:
-    """Locks the batch until the transaction ends. Raises `JournalConflict` if there is none."""
+    """Locks the batch until the transaction ends. Raises `BatchUnknown` if there is none."""
     rows = await connection.execute(select(batches).where(batches.c.batch_id == batch_id).with_for_update())
     batch = rows.mappings().one_or_none()
     if batch is None:
-        raise JournalConflict(f"the journal holds no batch {batch_id}: claim it first")
+        raise BatchUnknown(f"the journal holds no batch {batch_id}: claim it first")
     return batch

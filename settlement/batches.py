@@ -65,12 +65,21 @@ class Claim(_Frozen):
     """Asks the journal to give `bets`, in order, to one batch and to number it.
 
     `transition`: to Pending; a batch that the journal knows already takes it under the next sequence of its own.
+    `number`: the one that the batch has had, for a journal that has lost the batch or is behind with its number; `refused` and
+    `duplicates`: what was decided of its bets then.
+    `highest_on_chain`: the highest number on chain, read before; a new number is given only by it.
+    `complete_up_to`: up to which number the journal was seen to hold every batch that the chain holds.
     """
 
     batch_id: str
     lane: int
     bets: tuple[Bet, ...]
     transition: Transition
+    number: int | None = None
+    refused: tuple[RefusedBet, ...] = ()
+    duplicates: tuple[DuplicateBet, ...] = ()
+    highest_on_chain: int | None = None
+    complete_up_to: int = 0
 
 
 class ClaimedBatch(_Frozen):
@@ -222,10 +231,14 @@ class Standing(StrEnum):
 
 
 class Verdict(_Frozen):
-    """The chain's answer on a batch. Pending: an attempt may still land. None live: proven that no attempt can."""
+    """The chain's answer on a batch. Pending: an attempt may still land. None live: proven that no attempt can.
+
+    `final`: settled, and no fork can undo it any more.
+    """
 
     standing: Standing
     landing: Landing | None = None
+    final: bool = False
 
 
 class BatchSummary(_Frozen):

@@ -35,6 +35,10 @@ class LaneUnavailable(CroupierError):
     retryable = True
 
 
+class PredecessorUnread(CroupierError):
+    """The run of a lane's Batcher that ended holds acknowledged bets, it may be, and cannot be read. A person must look."""
+
+
 class LaneSilent(CroupierError):
     """The lane's Batcher does not say how it stands: most likely no worker runs."""
 
@@ -114,3 +118,29 @@ class JournalMisconfigured(CroupierError):
 
 class JournalConflict(CroupierError):
     """What is to be written contradicts what the journal holds. Never overwritten; a person must look."""
+
+
+class BatchUnknown(JournalConflict):
+    """The journal does not hold a batch, or an older state of it than is written about: it was restored from an older copy.
+
+    The batch's workflow knows what is missing, and claims it again under the number that it had.
+    """
+
+
+class NumberInUse(JournalConflict):
+    """A batch is claimed again under the number that it had, but the journal has given that to another batch since.
+
+    Passes once it is settled on chain whose number it is: the other batch then gets another, or this one may.
+    """
+
+
+class JournalBehind(CroupierError):
+    """The chain holds batches of a lane that the journal does not: it was restored from an older copy, or is another lane's.
+
+    A new batch claimed now might hold bets that are settled already, so none is, until the journal has them again.
+    `complete_up_to`: up to which number it is known to hold them all.
+    """
+
+    def __init__(self, detail: str, complete_up_to: int) -> None:
+        super().__init__(detail)
+        self.complete_up_to = complete_up_to

@@ -5,6 +5,7 @@ something (`LedgerMisconfigured`, `JournalMisconfigured`); others are named.
 """
 
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import Protocol
 
 from settlement.batches import (
@@ -26,6 +27,7 @@ from settlement.batches import (
 from settlement.bets import Bet, Rejection
 from settlement.circuits import RegisteredCircuits
 from settlement.intake import BetOutcome
+from settlement.lanes import Estate, LookBack, UnheardSignals
 from settlement.lifecycle import Transition
 from settlement.reconciliation import ReconciliationReport
 
@@ -81,8 +83,10 @@ class Ledger(LedgerReader, Protocol):
         """Sends the attempt's bytes; sending them again is harmless. Returning says nothing of the outcome."""
         ...
 
-    async def judge(self, statement: Statement, attempts: Sequence[SignedAttempt]) -> Verdict:
-        """What the chain says of all attempts ever signed for one batch.
+    async def judge(
+        self, statement: Statement, attempts: Sequence[SignedAttempt], *, at_finality: bool = False
+    ) -> Verdict:
+        """What the chain says of all attempts ever signed for one batch, at the configured commitment or at finality.
 
         Raises `BatchNumberTaken`, `VaultUncovered`, `HouseUncovered` or `SettlementRefused` only if no attempt can land any more.
         """
@@ -97,29 +101,110 @@ class Intake(Protocol):
         ...
 
 
+class Predecessors(Protocol):
+    """The runs of lanes' Batchers that ended without continuing: terminated, timed out, failed.
+
+    Every method raises `PredecessorUnread` for a run that is there and cannot be read, `LaneUnavailable` where asking again may help.
+    """
+
+    async def latest(self, look: LookBack) -> str | None:
+        """The run id of the latest that ended, or None."""
+        ...
+
+    async def estate(self, lane: int, run_id: str) -> Estate:
+        """What the run has left behind, but for its rejections."""
+        ...
+
+    async def rejections(self, lane: int, run_id: str, start: int, limit: int) -> list[Rejection]:
+        """Those that the run has not seen written, from number `start` on."""
+        ...
+
+    async def unheard_signals(self, lane: int, run_id: str, after: int) -> UnheardSignals:
+        """Signals of a run that no worker ever took up."""
+        ...
+
+
+class Execution(StrEnum):
+    """Where the latest run of a batch's workflow stands. *Ended*: terminated, failed or the like, before it was done."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    ENDED = "ended"
+    UNKNOWN = "unknown"
+
+
+class Settlements(Protocol):
+    """The workflows that bring batches onto the chain, as the reconciliation sees them. Raises `LaneUnavailable`."""
+
+    async def execution(self, batch_id: str) -> Execution:
+        """Strongly consistent: a workflow that was started a moment ago is seen."""
+        ...
+
+    async def numbered(self, lane: int, number: int) -> list[str]:
+        """The batches of the lane that have had this number, as far as Temporal still knows them."""
+        ...
+
+    async def in_flight(self, lane: int) -> list[str]:
+        """The batches for which the lane's Batcher holds a slot."""
+        ...
+
+    async def revive(self, lane: int, batch_id: str, number: int | None) -> bool:
+        """Starts the workflow of a batch that the journal knows (`number` is None), or has lost and the chain knows as `number`.
+
+        Never a second one beside one that runs. False if Temporal does not know the bets of a batch that the journal has lost.
+        """
+        ...
+
+    async def start_again(self, lane: int, batch_id: str) -> bool:
+        """Starts the workflow of a batch that neither journal nor chain knows. False if Temporal does not know its bets.
+
+        If it was given a number, it is to be claimed under that again: something may have been signed for it.
+        """
+        ...
+
+    async def tell_closed(self, lane: int, batch_id: str) -> None:
+        """Frees the batch's slot in the lane's Batcher."""
+        ...
+
+
 class Journal(Protocol):
     """The record of every bet and batch. All writes are idempotent: doing one twice leaves what doing it once left.
 
-    Any method may raise `JournalMisconfigured`; a write about a batch that contradicts what is recorded raises `JournalConflict`.
+    Any method may raise `JournalMisconfigured`; a write about a batch that contradicts what is recorded raises `JournalConflict`,
+    and one about a batch that the journal does not hold `BatchUnknown`.
     """
 
     async def claim(self, claim: Claim) -> ClaimedBatch:
-        """Claims bets for a batch and numbers it; asked again for the same batch, answers the same from what it holds."""
+        """Claims bets for a batch and numbers it; asked again for the same batch, answers the same from what it holds.
+
+        Raises `JournalBehind` where a new number would be given while the chain has batches that the journal may not hold;
+        `NumberInUse` if another batch has the number asked for; `JournalUnavailable` if a new batch comes without
+        `highest_on_chain`.
+        """
+        ...
+
+    async def resume(self, batch_id: str, lane: int, transition: Transition) -> ClaimedBatch:
+        """Claims a batch again by the bets that the journal holds of it. Raises `BatchUnknown`."""
         ...
 
     async def record_transition(self, batch_id: str, transition: Transition) -> None:
         """Raises `JournalConflict` if another transition has that sequence."""
         ...
 
-    async def eject(self, batch_id: str, refused: Sequence[RefusedBet], as_of_sequence: int) -> None:
-        """Marks bets of a batch as rejected. Raises `JournalConflict` if its latest transition is not `as_of_sequence`: whoever
+    async def eject(
+        self, batch_id: str, refused: Sequence[RefusedBet], as_of_sequence: int, judged_attempts: int
+    ) -> None:
+        """Marks bets of a batch as rejected. Raises `JournalConflict` if its latest transition is not `as_of_sequence`, or if it does
 
-        asks has decided on what is not so any more.
+        not have that many attempts: whoever asks has decided on what is not so any more.
         """
         ...
 
-    async def renumber(self, batch_id: str, taken: int, above: int) -> int:
-        """Gives the batch a new number above `above` if it still has the number `taken`; answers its number."""
+    async def renumber(self, batch_id: str, taken: int, above: int, as_of_sequence: int) -> int:
+        """Gives the batch a new number above `above` if it still has the number `taken`; answers its number.
+
+        Raises `JournalConflict`, as `eject` does, if it still has it but its latest transition is not `as_of_sequence`.
+        """
         ...
 
     async def record_statement(self, batch_id: str, statement: Statement, proof: Proof) -> None:
@@ -134,11 +219,19 @@ class Journal(Protocol):
         ...
 
     async def attempts(self, batch_id: str) -> list[SignedAttempt]:
-        """Every attempt ever signed for the batch, oldest first."""
+        """Every attempt ever signed for the batch, oldest first. Raises `BatchUnknown`."""
+        ...
+
+    async def restore_attempts(self, batch_id: str, attempts: Sequence[SignedAttempt]) -> None:
+        """Puts back signed attempts that the journal has lost; each keeps its number, or gets the next free one."""
         ...
 
     async def confirm(self, batch_id: str, landing: Landing, transition: Transition) -> None:
         """Marks the batch Confirmed and its remaining bets settled. Raises `JournalConflict` on another landing."""
+        ...
+
+    async def amend_landing(self, batch_id: str, landing: Landing) -> None:
+        """Notes how a Confirmed batch landed for good, where a fork has undone what it was confirmed by."""
         ...
 
     async def record_rejections(self, rejections: Sequence[Rejection]) -> None:
@@ -155,6 +248,10 @@ class Journal(Protocol):
 
     async def batches(self, lane: int, after_number: int, limit: int) -> list[BatchSummary]:
         """Up to `limit` of a lane's batches numbered above `after_number`, by number."""
+        ...
+
+    async def unsettled_batches(self, lane: int, player: str | None, limit: int) -> list[BatchSummary]:
+        """Up to `limit` batches of the lane with bets (of `player`) still claimed, by number."""
         ...
 
     async def players_waiting(self, lane: int, before_number: int, players: Sequence[str]) -> list[str]:

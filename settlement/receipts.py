@@ -140,7 +140,10 @@ def contradictions(receipt: Receipt, record: OnChainBatch | None) -> tuple[str, 
     if receipt.bets_root not in (None, record.bets_root):
         found.append("it names another bets root than the chain")
     if receipt.landing is not None and receipt.landing.slot != record.slot:
-        found.append(f"it says slot {receipt.landing.slot}, the chain {record.slot}")
+        found.append(
+            f"it says slot {receipt.landing.slot}, the chain {record.slot}: if it was given before the batch was final, a fork has"
+            " moved that, and a receipt of now says where to"
+        )
     return tuple(found)
 
 

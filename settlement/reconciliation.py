@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
+from typing import Final
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
@@ -10,7 +11,7 @@ from settlement.netting import house_delta, net_by_player
 
 
 class FindingKind(StrEnum):
-    """How journal and chain can differ."""
+    """How journal and chain can differ, and what a batch or a lane can wait for in vain."""
 
     NOT_ON_CHAIN = "not_on_chain"
     NOT_IN_JOURNAL = "not_in_journal"
@@ -23,6 +24,12 @@ class FindingKind(StrEnum):
     HOUSE_DELTA_DIFFERS = "house_delta_differs"
     BALANCE_DIFFERS = "balance_differs"
     JOURNAL_INCONSISTENT = "journal_inconsistent"
+    RESTARTED = "restarted"
+    SLOT_FREED = "slot_freed"
+    LOST_BATCH = "lost_batch"
+
+
+REPAIRS: Final = frozenset({FindingKind.RESTARTED, FindingKind.SLOT_FREED})
 
 
 class Finding(BaseModel):
@@ -51,8 +58,18 @@ class ReconciliationReport(BaseModel):
 
     @property
     def agreed(self) -> bool:
-        """Whether journal and chain tell the same wherever they were compared."""
+        """Whether journal and chain tell the same wherever they were compared, and nothing had to be repaired."""
         return not self.findings
+
+    @property
+    def repairs(self) -> tuple[Finding, ...]:
+        """What was found and repaired at once: if that was all, a later run agrees."""
+        return tuple(finding for finding in self.findings if finding.kind in REPAIRS)
+
+    @property
+    def differences(self) -> tuple[Finding, ...]:
+        """What a person must look at."""
+        return tuple(finding for finding in self.findings if finding.kind not in REPAIRS)
 
 
 class SettledBatch(BaseModel):
@@ -149,6 +166,28 @@ def unreadable(summary: BatchSummary, why: str) -> Finding:
     """A batch whose bets the journal does not hold in a form that can be compared."""
     return Finding(
         kind=FindingKind.JOURNAL_INCONSISTENT, subject=summary.batch_id, journal=why, chain=f"number {summary.number}"
+    )
+
+
+def restarted(batch_id: str, journal: str, elsewhere: str) -> Finding:
+    """A batch that nobody worked on: its workflow was started again."""
+    return Finding(kind=FindingKind.RESTARTED, subject=batch_id, journal=journal, chain=elsewhere)
+
+
+def slot_freed(lane: int, batch_id: str) -> Finding:
+    """A batch that is done, and for which its lane still held a slot."""
+    return Finding(
+        kind=FindingKind.SLOT_FREED, subject=batch_id, journal="done", chain=f"was still in flight for lane {lane}"
+    )
+
+
+def lost_batch(lane: int, batch_id: str) -> Finding:
+    """A batch that its lane has cut, and that neither the journal nor Temporal knows."""
+    return Finding(
+        kind=FindingKind.LOST_BATCH,
+        subject=batch_id,
+        journal="no such batch",
+        chain=f"in flight for lane {lane}, and Temporal has forgotten its bets: have bets without a receipt sent again",
     )
 
 

@@ -1,10 +1,12 @@
 """A lane's queue: takes bets through three doors, removes duplicates, and cuts batches by size, players, money and age.
 
 One state object holds everything and is carried whole through continue-as-new. Handlers add to it and never raise; the main loop
-alone takes bets from it.
+alone takes bets from it. A run that begins afresh, its predecessor having been terminated, first takes over what that has left behind:
+until then it answers no update and cuts nothing.
 """
 
 import asyncio
+import base64
 import contextlib
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -13,16 +15,28 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 from temporalio import workflow
+from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue, SearchAttributePair, TypedSearchAttributes, WorkflowIDReusePolicy
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.workflow import ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
     from activities.recording import Recording
-    from settlement.batches import batch_id
+    from activities.taking_over import TakingOver, UnheardRequest
     from settlement.bets import Bet, Rejection, RejectionReason, excerpt, lane_of, parse_bet
-    from settlement.errors import InvalidBet, LaneSaturated
+    from settlement.errors import InvalidBet, LaneSaturated, LaneUnavailable
     from settlement.intake import Answer, BetOutcome
+    from settlement.lanes import (
+        BatcherState,
+        Counters,
+        Cut,
+        Estate,
+        KnownBet,
+        LookBack,
+        QueuedBet,
+        UnheardSignal,
+        UnheardSignals,
+    )
     from settlement.lifecycle import BatchStatus
     from settlement.limits import MAX_BATCHES_IN_FLIGHT, MAX_BETS_PER_UPDATE, MAX_LANE, MAX_WINDOW_SECONDS
     from settlement.netting import prefix_that_fits
@@ -54,6 +68,11 @@ MAX_SIGNALS_PER_RUN: Final = 5_000
 """Half of what Temporal allows a run, so that continue-as-new comes in time."""
 
 
+MAX_BATCH_ID_CHARS: Final = 64
+MAX_REMEMBERED_ENDS: Final = 1_000
+"""Of batches that told their end before the lane had taken over their slots; the reconciliation frees what is forgotten."""
+
+
 class BatcherSettings(BaseModel):
     """What an operator sets for a lane, within what a batch can be cut by; a `configure` beyond that is dropped and logged.
 
@@ -70,55 +89,25 @@ class BatcherSettings(BaseModel):
     continue_as_new_after_events: int | None = None
 
 
-class QueuedBet(BaseModel):
-    """A bet that waits to be cut into a batch. `tracked`: it has a workflow of its own."""
-
-    bet: Bet
-    since: datetime
-    tracked: bool
-
-
-class KnownBet(BaseModel):
-    """A bet that the lane took in: enough to tell a duplicate from a conflict. `batch_id`: None while it is queued."""
-
-    digest: str
-    batch_id: str | None
-
-
-class Counters(BaseModel):
-    """Since the lane began."""
-
-    accepted: int = 0
-    duplicates: int = 0
-    rejected: int = 0
-    batches: int = 0
-
-
-class BatcherState(BaseModel):
-    """Everything that a lane knows. Dicts keep their order, so that every replay sees the same."""
-
-    queue: list[QueuedBet] = Field(default_factory=list[QueuedBet])
-    known: dict[str, KnownBet] = Field(default_factory=dict[str, KnownBet])
-    in_flight: dict[str, int] = Field(default_factory=dict[str, int])
-    rejections: list[Rejection] = Field(default_factory=list[Rejection])
-    counters: Counters = Field(default_factory=Counters)
-    paused: bool = False
-
-
 class BatcherInput(BaseModel):
-    """A lane's number, settings, and the state of the run before."""
+    """A lane's number, settings, and the state of the run before. `begun`: when the first of the runs began that continue each other."""
 
     lane: int
     settings: BatcherSettings
     state: BatcherState = Field(default_factory=BatcherState)
+    begun: datetime | None = None
 
 
 class BatcherStatus(BaseModel):
-    """The answer to the `status` query. `in_flight`: bets by batch id. `trouble`: what a person must mend, or nothing."""
+    """The answer to the `status` query. `in_flight`: bets by batch id. `trouble`: what a person must mend, or nothing.
+
+    `opened`: it has taken over what the run before may have left behind, and takes bets.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     lane: int
+    opened: bool
     paused: bool
     queued: int
     in_flight: dict[str, int]
@@ -129,15 +118,17 @@ class BatcherStatus(BaseModel):
 
 @workflow.defn
 class Batcher:
-    """Workflow `batcher-<lane>`: update `place_bets`, signals `place_bet`, `pause`, `resume`, query `status`."""
+    """Workflow `batcher-<lane>`: update `place_bets`, signals `place_bet`, `pause`, `resume`, `start_afresh`, query `status`."""
 
     @workflow.init
     def __init__(self, request: BatcherInput) -> None:
         self._lane = request.lane
         self._settings = request.settings
         self._state = request.state
+        self._begun = request.begun or workflow.info().workflow_start_time
         self._signals = 0
         self._trouble = ""
+        self._unread = ""
 
     @workflow.run
     async def run(self, request: BatcherInput) -> None:  # noqa: ARG002 - the state was taken up in __init__
@@ -145,19 +136,23 @@ class Batcher:
         await mending.uncancellable(self._work())
 
     async def _work(self) -> None:
-        writing = asyncio.create_task(self._write_rejections())
-        while not writing.done():
+        beside = asyncio.gather(self._write_rejections(), self._take_over())
+        while not beside.done():
             self._refresh_details()
             await self._wait_for_work()
+            if self._is_half_cut():
+                await self._start_settlement()
             while self._is_due():
                 await self._cut()
                 if self._should_continue_as_new():
                     break
             if self._may_continue_as_new():
                 # All handlers are synchronous, so none is unfinished here; nothing may be awaited before the next line.
-                workflow.continue_as_new(BatcherInput(lane=self._lane, settings=self._settings, state=self._state))
-        # It never returns: whatever has ended it must fail the workflow's task, and not end the lane.
-        await writing
+                workflow.continue_as_new(
+                    BatcherInput(lane=self._lane, settings=self._settings, state=self._state, begun=self._begun)
+                )
+        # They never end: whatever has ended them must fail the workflow's task, and not end the lane.
+        await beside
 
     # The three doors.
 
@@ -199,12 +194,7 @@ class Batcher:
             self._reject(RejectionReason(error.reason), error.detail, error.bet_id, payload)
             return
         if len(self._state.queue) >= MAX_QUEUED_BETS and bet.bet_id not in self._state.known:
-            self._reject(
-                RejectionReason.LANE_SATURATED,
-                f"{MAX_QUEUED_BETS} bets are queued: send again later, or use place_bets",
-                bet.bet_id,
-                payload,
-            )
+            self._refuse_for_room(bet.bet_id, payload)
             return
         self._take(bet, sent_as=payload, tracked=False)
 
@@ -223,13 +213,27 @@ class Batcher:
     def pause(self, *_: Any) -> None:
         """Stops cutting batches; bets are still taken in until the lane is saturated."""
         self._signals += 1
-        self._state.paused = True
+        self._set_paused(True)
 
     @workflow.signal
     def resume(self, *_: Any) -> None:
         """Ends a pause."""
         self._signals += 1
-        self._state.paused = False
+        self._set_paused(False)
+
+    def _set_paused(self, paused: bool) -> None:
+        self._state.paused = paused
+        if not self._state.opened:
+            self._state.pause_asked = paused
+
+    @workflow.signal
+    def start_afresh(self, *_: Any) -> None:
+        """A person's word that the lane goes on without what it cannot take over. Once it is open: that he has seen what was lost."""
+        self._signals += 1
+        if self._state.opened:
+            self._state.lost = []
+        else:
+            self._open_without(f"given up by a person: {self._unread or 'before it was read'}")
 
     @workflow.signal
     def configure(self, *arguments: Any) -> None:
@@ -244,6 +248,19 @@ class Batcher:
         closed = only_argument(ClosedBatch, arguments)
         if closed is not None:
             self._state.in_flight.pop(closed.batch_id, None)
+            if not self._state.opened and len(closed.batch_id) <= MAX_BATCH_ID_CHARS:
+                self._state.closed.append(closed.batch_id)
+                del self._state.closed[:-MAX_REMEMBERED_ENDS]
+
+    @workflow.query
+    def state(self) -> BatcherState:
+        """All that the lane holds, for the run after one that was ended; but for the rejections, which may be too many for an answer."""
+        return self._state.model_copy(update={"rejections": []})
+
+    @workflow.query
+    def rejections(self, start: int, limit: int) -> list[Rejection]:
+        """Those that are not known to be in the journal, from number `start` on."""
+        return self._state.rejections[start : start + limit]
 
     @workflow.query
     def status(self) -> BatcherStatus:
@@ -251,17 +268,23 @@ class Batcher:
         state = self._state
         return BatcherStatus(
             lane=self._lane,
+            opened=state.opened,
             paused=state.paused,
             queued=len(state.queue),
             in_flight=state.in_flight,
             counters=state.counters,
-            trouble=self._trouble,
+            trouble=self._all_trouble(),
             settings=self._settings,
         )
 
     # Taking in.
 
     def _check_room(self, count: int) -> None:
+        if not self._state.opened:
+            raise ApplicationError(
+                f"lane {self._lane} takes over from the run before, send again later {self._unread}".rstrip(),
+                type=LaneUnavailable.__name__,
+            )
         room = QUEUED_BATCHES * self._settings.max_bets
         # Rejections that the journal has not taken yet weigh on the lane like bets.
         held = len(self._state.queue) + len(self._state.rejections)
@@ -270,6 +293,14 @@ class Batcher:
                 f"lane {self._lane} is saturated with {held} queued bets: send again later",
                 type=LaneSaturated.__name__,
             )
+
+    def _refuse_for_room(self, bet_id: str, sent_as: Any) -> None:
+        self._reject(
+            RejectionReason.LANE_SATURATED,
+            f"{MAX_QUEUED_BETS} bets are queued: send again later, or use place_bets",
+            bet_id,
+            sent_as,
+        )
 
     def _take(self, bet_like: Any, *, sent_as: Any, tracked: bool) -> BetOutcome:
         state = self._state
@@ -318,7 +349,11 @@ class Batcher:
     # Cutting batches.
 
     def _has_work(self) -> bool:
-        return self._is_due() or self._may_continue_as_new()
+        return self._is_due() or self._is_half_cut() or self._may_continue_as_new()
+
+    def _is_half_cut(self) -> bool:
+        """Whether the run before has cut a batch whose Settlement is not known to have started."""
+        return self._state.opened and self._state.cut is not None
 
     def _is_due(self) -> bool:
         if not self._may_cut():
@@ -328,7 +363,12 @@ class Batcher:
 
     def _may_cut(self) -> bool:
         state = self._state
-        return bool(state.queue) and not state.paused and len(state.in_flight) < self._settings.max_in_flight
+        return (
+            bool(state.queue)
+            and state.opened
+            and not state.paused
+            and len(state.in_flight) < self._settings.max_in_flight
+        )
 
     def _is_full(self) -> bool:
         count = self._next_batch_size()
@@ -362,27 +402,33 @@ class Batcher:
         state = self._state
         count = self._next_batch_size()
         batch, state.queue = state.queue[:count], state.queue[count:]
-        bets = tuple(queued.bet for queued in batch)
-        settlement_id = batch_id(self._lane, bets)
-        before = tuple(state.in_flight)
-        state.in_flight[settlement_id] = count
+        state.cut = Cut(bets=batch, after=tuple(state.in_flight))
         state.counters.batches += 1
-        for bet in bets:
-            state.known[bet.bet_id].batch_id = settlement_id
+        for queued in batch:
+            state.known[queued.bet.bet_id].batch_id = state.cut.batch_id(self._lane)
         self._forget_oldest()
+        await self._start_settlement()
+
+    async def _start_settlement(self) -> None:
+        """Starts the Settlement of the batch that was cut. Harmless if it runs already: its id stands for its content."""
+        state, cut = self._state, self._state.cut
+        assert cut is not None
+        bets = tuple(queued.bet for queued in cut.bets)
+        settlement_id = cut.batch_id(self._lane)
+        state.in_flight[settlement_id] = len(bets)
         try:
             await workflow.start_child_workflow(
                 Settlement.run,
                 SettlementInput(
                     lane=self._lane,
                     bets=bets,
-                    tracked=tuple(queued.bet.bet_id for queued in batch if queued.tracked),
-                    after=before,
+                    tracked=tuple(queued.bet.bet_id for queued in cut.bets if queued.tracked),
+                    after=cut.after,
                 ),
                 id=settlement_id,
                 parent_close_policy=ParentClosePolicy.ABANDON,
                 id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
-                static_summary=f"lane {self._lane}: {count} bets of {len({bet.player for bet in bets})} players",
+                static_summary=f"lane {self._lane}: {len(bets)} bets of {len({bet.player for bet in bets})} players",
                 search_attributes=TypedSearchAttributes(
                     [
                         SearchAttributePair(visibility.LANE, self._lane),
@@ -394,6 +440,7 @@ class Batcher:
         except WorkflowAlreadyStartedError:
             # The id stands for this very content, so the batch is in good hands; but its end may have been told before.
             state.in_flight.pop(settlement_id, None)
+        state.cut = None
 
     def _forget_oldest(self) -> None:
         known = self._state.known
@@ -404,10 +451,9 @@ class Batcher:
 
     async def _write_rejections(self) -> None:
         """Brings rejections into the journal, beside the main loop: a journal that takes none must not stop the lane."""
-        state = self._state
         while True:
-            await workflow.wait_condition(lambda: bool(state.rejections))
-            written = state.rejections[:REJECTIONS_PER_WRITE]
+            await workflow.wait_condition(lambda: bool(self._state.rejections))
+            written = self._state.rejections[:REJECTIONS_PER_WRITE]
             await mending.until_mended(
                 partial(
                     workflow.execute_activity_method,
@@ -420,11 +466,127 @@ class Batcher:
                 self._show_trouble,
             )
             # Handlers may have appended meanwhile; what was written still stands at the head.
-            del state.rejections[: len(written)]
+            del self._state.rejections[: len(written)]
+
+    # Taking over from runs that were ended.
+
+    async def _take_over(self) -> None:
+        """Takes over from the runs before, newest first, until one had itself taken over from all before it."""
+        while not self._state.opened:
+            estate = await mending.until_mended(self._look_back, self._show_unread)
+            signals = await self._unheard_signals(estate.run_id) if estate and estate.unheard else []
+            if self._state.opened:
+                return
+            if estate is None:
+                self._state.opened = True
+                self._forget_opening()
+            elif estate.state is None:
+                self._open_without(estate.lost)
+            else:
+                self._adopt(estate.run_id, estate.state, signals)
+
+    async def _look_back(self) -> Estate | None:
+        if self._state.opened:
+            return None  # A person has given it up.
+        return await workflow.execute_activity_method(
+            TakingOver.take_over,
+            LookBack(
+                lane=self._lane,
+                run_id=workflow.info().run_id,
+                begun=self._begun,
+                adopted=tuple(self._state.adopted),
+            ),
+            start_to_close_timeout=policies.LONG_CALL_TIMEOUT,
+            heartbeat_timeout=policies.HEARTBEAT_TIMEOUT,
+            retry_policy=policies.RETRY_UNTIL_DONE,
+            summary="has a run before been ended?",
+        )
+
+    async def _unheard_signals(self, run_id: str) -> list[UnheardSignal]:
+        signals: list[UnheardSignal] = []
+        after: int | None = 0
+        while after is not None:
+            page = await mending.until_mended(partial(self._unheard_page, run_id, after), self._show_unread)
+            signals += page.signals
+            after = page.after
+        return signals
+
+    async def _unheard_page(self, run_id: str, after: int) -> UnheardSignals:
+        if self._state.opened:
+            return UnheardSignals(signals=(), after=None)
+        return await workflow.execute_activity_method(
+            TakingOver.unheard_signals,
+            UnheardRequest(lane=self._lane, run_id=run_id, after=after),
+            start_to_close_timeout=policies.LONG_CALL_TIMEOUT,
+            heartbeat_timeout=policies.HEARTBEAT_TIMEOUT,
+            retry_policy=policies.RETRY_UNTIL_DONE,
+            summary=f"signals after event {after}",
+        )
+
+    def _adopt(self, run_id: str, older: BatcherState, signals: Sequence[UnheardSignal]) -> None:
+        """Puts an older run's state under this run's own, whose queue comes after that of the older.
+
+        So far this run has only queued what came by signal, which no answer has told anybody: against the older run's bets these are
+        duplicates, conflicts, or new.
+        """
+        mine, self._state = self._state, older
+        for signal in signals:
+            self._hear(signal)
+        older.adopted = [*mine.adopted, run_id]
+        # Whoever is writing this run's rejections finds them at the head.
+        older.rejections = [*mine.rejections, *older.rejections]
+        older.counters.rejected += mine.counters.rejected
+        older.counters.duplicates += mine.counters.duplicates
+        for queued in mine.queue:
+            if len(older.queue) >= MAX_QUEUED_BETS and queued.bet.bet_id not in older.known:
+                self._refuse_for_room(queued.bet.bet_id, queued.bet.model_dump_json(exclude_none=True))
+            else:
+                self._take(queued.bet, sent_as=queued.bet, tracked=queued.tracked)
+        for closed in mine.closed:
+            older.in_flight.pop(closed, None)
+        older.closed += mine.closed
+        asked = older.pause_asked if mine.pause_asked is None else mine.pause_asked
+        older.paused, older.pause_asked = older.paused if asked is None else asked, asked
+        if older.opened:
+            self._forget_opening()
+
+    def _hear(self, signal: UnheardSignal) -> None:
+        """Does what the older run would have done at the signal. Its settings are not wanted any more."""
+        payloads = [Payload.FromString(base64.b64decode(argument)) for argument in signal.arguments]
+        match signal.name:
+            case "pause":
+                self.pause()
+            case "resume":
+                self.resume()
+            case "settlement_closed":
+                with contextlib.suppress(InvalidBet):  # What is no JSON is no word of a Settlement's.
+                    self.settlement_closed(*(decoded(RawValue(payload)) for payload in payloads))
+            case "configure" | "start_afresh":
+                pass
+            case _:
+                self.place_bet(signal.name, [RawValue(payload) for payload in payloads])
+
+    def _open_without(self, why: str) -> None:
+        self._state.lost.append(why)
+        self._state.opened = True
+        self._forget_opening()
+        self._show_unread("")
+
+    def _forget_opening(self) -> None:
+        state = self._state
+        state.adopted, state.closed, state.pause_asked = [], [], None
+
+    def _show_unread(self, unread: str) -> None:
+        self._unread = unread
+        self._refresh_details()
 
     def _show_trouble(self, trouble: str) -> None:
         self._trouble = trouble
         self._refresh_details()
+
+    def _all_trouble(self) -> str:
+        lost = [f"bets may be lost, have those without a receipt sent again: {why}" for why in self._state.lost]
+        return "; ".join(filter(None, (self._trouble, self._unread, *lost)))
 
     def _may_continue_as_new(self) -> bool:
         return self._should_continue_as_new() and len(self._state.rejections) <= MAX_CARRIED_REJECTIONS
@@ -443,5 +605,5 @@ class Batcher:
             f"**lane {self._lane}**{' paused' if state.paused else ''}: {len(state.queue)} bets queued, "
             f"{len(state.in_flight)} batches in flight\n\n"
             f"accepted {state.counters.accepted}, duplicates {state.counters.duplicates}, "
-            f"rejected {state.counters.rejected}, batches {state.counters.batches}\n\n{self._trouble}"
+            f"rejected {state.counters.rejected}, batches {state.counters.batches}\n\n{self._all_trouble()}"
         )

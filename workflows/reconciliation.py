@@ -1,10 +1,11 @@
-"""Compares journal and chain over all lanes, on a schedule and on demand."""
+"""Starts again what nobody works on, then compares journal and chain: over all lanes, on a schedule and on demand."""
 
 from pydantic import BaseModel, ConfigDict
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from activities.reconciling import ReconcileRequest, Reconciling
+    from activities.recovering import Recovering, RecoverRequest
     from settlement.reconciliation import ReconciliationReport
     from workflows import policies
 
@@ -25,9 +26,17 @@ class Reconciliation:
     async def run(self, request: ReconciliationInput) -> list[ReconciliationReport]:
         reports: list[ReconciliationReport] = []
         for lane in range(request.lanes):
+            repairs = await workflow.execute_activity_method(
+                Recovering.recover_lane,
+                RecoverRequest(lane=lane),
+                start_to_close_timeout=policies.RECONCILE_TIMEOUT,
+                heartbeat_timeout=policies.HEARTBEAT_TIMEOUT,
+                retry_policy=policies.RETRY_UNTIL_DONE,
+                summary=f"lane {lane}: what nobody works on",
+            )
             report = await workflow.execute_activity_method(
                 Reconciling.reconcile_lane,
-                ReconcileRequest(run_id=f"{workflow.info().run_id}/{lane}", lane=lane),
+                ReconcileRequest(run_id=f"{workflow.info().run_id}/{lane}", lane=lane, found_before=tuple(repairs)),
                 start_to_close_timeout=policies.RECONCILE_TIMEOUT,
                 heartbeat_timeout=policies.HEARTBEAT_TIMEOUT,
                 retry_policy=policies.RETRY_UNTIL_DONE,
@@ -39,5 +48,6 @@ class Reconciliation:
 
 
 def _line(report: ReconciliationReport) -> str:
-    verdict = "agreed" if report.agreed else f"**{len(report.findings)} differences**"
+    found = f"**{len(report.differences)} differences, {len(report.repairs)} repaired**"
+    verdict = "agreed" if report.agreed else found
     return f"lane {report.lane}: {verdict}, {report.batches_compared} batches and {report.players_compared} players compared"

@@ -2,8 +2,13 @@
 
 No failure loses a bet: what may pass is tried again, what the chain refuses is taken out and the rest proven again, and anything
 else parks the batch as Failed until a person sends `retry` or, where a mend can be noticed, until it works again.
+
+The history remembers what the journal is told (number, refusals, live attempts), so that a journal that was restored from an older
+copy gets back what it has lost of a batch that is on its way.
 """
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -12,21 +17,40 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError
 
 with workflow.unsafe.imports_passed_through():
-    from activities.claiming import Claiming, ClaimOutcome, ClaimRequest
+    from activities.claiming import Claiming, ClaimOutcome, ClaimRequest, Signed
     from activities.proving import Proving
     from activities.recording import Recording, StatusRequest
     from activities.submitting import ConfirmRequest, SignRequest, SubmitRequest, Submitting
     from settlement import errors
-    from settlement.batches import Landing, Proof, Standing, Statement, batch_id
+    from settlement.batches import (
+        DuplicateBet,
+        Landing,
+        Proof,
+        RefusedBet,
+        SignedAttempt,
+        Standing,
+        Statement,
+        Verdict,
+        batch_id,
+    )
     from settlement.bets import Bet
     from settlement.lifecycle import BatchStatus, check_transition
     from workflows import mending, names, policies, visibility
     from workflows.bet import BatchNews
 
-MENDED_BY_CLAIM: Final = frozenset({errors.VaultUncovered.__name__, errors.BatchNumberTaken.__name__})
-"""Refusals that another claim mends: by ejecting a bet, or by another number."""
+MENDED_BY_CLAIM: Final = frozenset(
+    {errors.VaultUncovered.__name__, errors.BatchNumberTaken.__name__, errors.BatchUnknown.__name__}
+)
+"""Failures that another claim mends: by ejecting a bet, by another number, or by telling the journal again what it has lost."""
 
-REFUSED_FOR_GOOD: Final = MENDED_BY_CLAIM | {errors.HouseUncovered.__name__, errors.SettlementRefused.__name__}
+REFUSED_FOR_GOOD: Final = frozenset(
+    {
+        errors.VaultUncovered.__name__,
+        errors.BatchNumberTaken.__name__,
+        errors.HouseUncovered.__name__,
+        errors.SettlementRefused.__name__,
+    }
+)
 """What the ledger raises only when no attempt can land any more, so that the batch may be claimed and signed anew."""
 
 PREDECESSOR_PAUSES: Final = 6
@@ -37,6 +61,8 @@ MENDED_FROM_OUTSIDE: Final = frozenset(
         errors.LedgerMisconfigured.__name__,
         errors.HouseUncovered.__name__,
         errors.JournalMisconfigured.__name__,
+        errors.JournalBehind.__name__,
+        errors.NumberInUse.__name__,
         errors.ProvingKeyMissing.__name__,
         errors.KeyRefused.__name__,
     }
@@ -45,6 +71,10 @@ MENDED_FROM_OUTSIDE: Final = frozenset(
 
 TELLING_TRIES: Final = 8
 """How often a Batcher is told that a batch is closed, in about two minutes; one that is not there by then knows of no batch."""
+
+MAX_LIVE_ATTEMPTS: Final = 8
+"""How many attempts that may still land are remembered, the latest. A further one is signed only once none of them can, so there is
+one; two, where the journal held one that the history did not."""
 
 SHOWN_TRANSITIONS: Final = 30
 """The Web UI's details show this many of the latest; the journal has them all."""
@@ -62,8 +92,11 @@ class SettlementState(BaseModel):
     """All that a settlement knows, carried whole through continue-as-new.
 
     `sequence`: the next transition's number in the journal; `proved_sequence`: that of the latest to Proved.
-    `attempts`: how many transactions were signed; `may_land`: one of them may still land. `taken`: a number that the chain has
-    given to another batch. `pauses`: how often it has waited.
+    `refused`, `duplicates`: what the latest claim left out. `own_bets`: what it settles, if its input does not say that.
+    `attempts`: how many transactions were signed, which numbers the next; `live`: those of them that may still land, as far as was
+    proven, all for `statement`. `taken`: a number that the chain has given to another batch. `forgotten`: the journal has lost the
+    batch, or its latest state. `landing`, `is_final`: how it landed, and that no fork can undo that. `told`: Batcher and bets know.
+    `pauses`: how often it has waited.
     """
 
     status: BatchStatus = BatchStatus.PENDING
@@ -73,14 +106,19 @@ class SettlementState(BaseModel):
     transitions: list[ShownTransition] = []
     number: int | None = None
     settling: int = 0
-    refused: int = 0
-    duplicates: int = 0
+    refused: list[RefusedBet] = []
+    duplicates: list[DuplicateBet] = []
+    own_bets: list[Bet] = []
     waiting_for: str = ""
     statement: Statement | None = None
     proof: Proof | None = None
     attempts: int = 0
-    may_land: bool = False
+    live: list[SignedAttempt] = []
     taken: int | None = None
+    forgotten: bool = False
+    landing: Landing | None = None
+    is_final: bool = False
+    told: bool = False
     pauses: int = 0
     retry_asked: bool = False
 
@@ -89,6 +127,9 @@ class SettlementInput(BaseModel):
     """A batch as its lane's Batcher cut it.
 
     `tracked`: ids of the bets that have a workflow of their own. `after`: batches cut before it that were still on their way.
+    `revived`: started again by the reconciliation, not by a Batcher, so that what was signed for it before may be unknown. Then
+    `bets` may be empty: what the journal holds of the batch is settled; and with `number` it is claimed under that one again, without
+    what `refused` and `duplicates` say that it left out before.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -97,11 +138,18 @@ class SettlementInput(BaseModel):
     bets: tuple[Bet, ...]
     tracked: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
+    revived: bool = False
+    number: int | None = None
+    refused: tuple[RefusedBet, ...] = ()
+    duplicates: tuple[DuplicateBet, ...] = ()
     carried: SettlementState | None = None
 
 
 class SettlementResult(BaseModel):
-    """How the batch ended. `landing` is None only if no bet was left to settle."""
+    """How the batch ended. `landing` is None only if no bet was left to settle.
+
+    `refused_bets`, `duplicate_bets`: what it left out, for a journal that loses it.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -113,6 +161,8 @@ class SettlementResult(BaseModel):
     refused: int
     duplicates: int
     landing: Landing | None
+    refused_bets: tuple[RefusedBet, ...] = ()
+    duplicate_bets: tuple[DuplicateBet, ...] = ()
 
 
 class SettlementStatus(BaseModel):
@@ -148,42 +198,40 @@ class Settlement:
     def __init__(self, request: SettlementInput) -> None:
         self._request = request
         self._batch_id = workflow.info().workflow_id
-        self._state = request.carried or SettlementState(settling=len(request.bets))
-        self._landing: Landing | None = None
+        self._state = request.carried or SettlementState(
+            settling=len(request.bets),
+            number=request.number,
+            refused=list(request.refused),
+            duplicates=list(request.duplicates),
+        )
 
     @workflow.run
     async def run(self, request: SettlementInput) -> SettlementResult:
         return await mending.uncancellable(self._run(request))
 
     async def _run(self, request: SettlementInput) -> SettlementResult:
-        if self._batch_id != batch_id(request.lane, request.bets):
+        if self._batch_id != batch_id(request.lane, request.bets) and not self._settles_own_bets:
             raise ApplicationError(
                 f"a settlement's workflow id must follow from its bets: {batch_id(request.lane, request.bets)}",
                 non_retryable=True,
             )
         if request.carried is None:
             self._show(BatchStatus.PENDING, "")
-        while True:
-            try:
-                if await self._settle():
-                    break
-            except ActivityError as error:
-                if not isinstance(error.cause, ApplicationError):
-                    raise
-                await self._recover(error.cause)
-            if workflow.info().is_continue_as_new_suggested():
-                workflow.continue_as_new(request.model_copy(update={"carried": self._state}))
-        await self._report(final=True)
-        await self._tell_batcher()
+        while not self._state.told and not await self._try(self._settle):
+            self._continue_as_new_if_suggested()
+        await asyncio.gather(self._tell(), self._watch())
+        state = self._state
         return SettlementResult(
             batch_id=self._batch_id,
             lane=request.lane,
-            number=self._state.number,
-            status=self._state.status,
-            settled=self._state.settling if self._landing else 0,
-            refused=self._state.refused,
-            duplicates=self._state.duplicates,
-            landing=self._landing,
+            number=state.number,
+            status=state.status,
+            settled=state.settling if state.landing else 0,
+            refused=len(state.refused),
+            duplicates=len(state.duplicates),
+            landing=state.landing,
+            refused_bets=tuple(state.refused),
+            duplicate_bets=tuple(state.duplicates),
         )
 
     @workflow.signal
@@ -201,34 +249,56 @@ class Settlement:
             lane=self._request.lane,
             number=state.number,
             status=state.status,
-            bets=len(self._request.bets),
+            bets=self._bet_count,
             settling=state.settling,
-            refused=state.refused,
-            duplicates=state.duplicates,
+            refused=len(state.refused),
+            duplicates=len(state.duplicates),
             waiting_for=state.waiting_for,
             transitions=state.transitions,
         )
 
+    @property
+    def _settles_own_bets(self) -> bool:
+        return self._request.revived and not self._request.bets
+
+    @property
+    def _bet_count(self) -> int:
+        return len(self._request.bets or self._state.own_bets)
+
+    def _continue_as_new_if_suggested(self) -> None:
+        if workflow.info().is_continue_as_new_suggested():
+            workflow.continue_as_new(self._request.model_copy(update={"carried": self._state}))
+
+    async def _try(self, step: Callable[[], Awaitable[bool]]) -> bool:
+        """Whether `step` says that it is done. A failure that no retry of an activity can mend is dealt with, and it is not."""
+        try:
+            return await step()
+        except ActivityError as error:
+            if not isinstance(error.cause, ApplicationError):
+                raise
+            await self._recover(error.cause)
+            return False
+
     async def _settle(self) -> bool:
         """Takes the batch as far as it goes; False if it has to wait for others first."""
         state = self._state
-        if not state.may_land:
+        if not state.live or state.forgotten:
             outcome = await self._claim()
             if outcome.waiting_for:
                 await self._pause(outcome.waiting_for)
                 return False
             if outcome.landing is not None:
-                self._landing = outcome.landing
+                # The run that confirmed it has watched it for as long as it was not final.
+                state.landing, state.is_final = outcome.landing, True
                 self._enter(BatchStatus.CONFIRMED, "by an earlier run")
                 return True
             if outcome.statement is None:
                 await self._fail("no bet is left to settle", alert=False)
                 return True
-            state.statement = outcome.statement
-            state.proof = await self._prove(outcome.statement)
+            await self._prove(outcome.statement)
             await self._sign_and_submit()
         while not await self._confirm():
-            state.may_land = False
+            state.live = []
             await self._sign_and_submit()
             if workflow.info().is_continue_as_new_suggested():
                 return False
@@ -243,20 +313,31 @@ class Settlement:
             ClaimRequest(
                 batch_id=self._batch_id,
                 lane=self._request.lane,
-                bets=self._request.bets,
+                bets=self._request.bets or tuple(state.own_bets),
                 pending_detail=state.pending_detail,
                 taken=state.taken,
                 after=self._request.after if state.pauses < PREDECESSOR_PAUSES else (),
+                revived=self._request.revived,
+                own_bets=self._settles_own_bets,
+                number=state.number,
+                refused=tuple(state.refused),
+                duplicates=tuple(state.duplicates),
+                signed=Signed(statement=state.statement, attempts=tuple(state.live))
+                if state.statement and state.live
+                else None,
             ),
             start_to_close_timeout=policies.LONG_CALL_TIMEOUT,
             heartbeat_timeout=policies.HEARTBEAT_TIMEOUT,
             retry_policy=policies.RETRY_UNTIL_DONE,
-            summary=f"{len(self._request.bets)} bets",
+            summary=f"{self._bet_count} bets",
         )
         if outcome.number is None:
             return outcome
         state.number, state.settling, state.taken = outcome.number, outcome.settling, None
-        state.refused, state.duplicates = len(outcome.refused), len(outcome.duplicates)
+        state.refused, state.duplicates = list(outcome.refused), list(outcome.duplicates)
+        state.own_bets = list(outcome.own_bets) or state.own_bets
+        if outcome.none_live:
+            state.live = []
         # The journal may be ahead of this run, so its count of the transitions goes on from there.
         state.sequence = outcome.sequence + 1
         visibility.show(visibility.BATCH_NUMBER.value_set(outcome.number))
@@ -265,22 +346,25 @@ class Settlement:
             await self._report(final=False)
         return outcome
 
-    async def _prove(self, statement: Statement) -> Proof:
-        proof = await workflow.execute_activity_method(
-            Proving.prove_batch,
-            statement,
-            task_queue=names.PROVING_QUEUE,
-            start_to_close_timeout=policies.PROVE_TIMEOUT,
-            heartbeat_timeout=policies.HEARTBEAT_TIMEOUT,
-            retry_policy=policies.RETRY_UNTIL_DONE,
-            summary=f"batch {statement.number}: {len(statement.entries)} bets, circuit {statement.shape.name}",
-        )
-        self._state.proved_sequence = self._take_sequence()
-        self._enter(BatchStatus.PROVED, f"{proof.milliseconds} ms")
-        return proof
+    async def _prove(self, statement: Statement) -> None:
+        """Gets a proof of the statement; attempts that may still land were signed with one of it."""
+        state = self._state
+        if not state.live or state.proof is None or state.proof.public_input != statement.public_input:
+            state.proof = await workflow.execute_activity_method(
+                Proving.prove_batch,
+                statement,
+                task_queue=names.PROVING_QUEUE,
+                start_to_close_timeout=policies.PROVE_TIMEOUT,
+                heartbeat_timeout=policies.HEARTBEAT_TIMEOUT,
+                retry_policy=policies.RETRY_UNTIL_DONE,
+                summary=f"batch {statement.number}: {len(statement.entries)} bets, circuit {statement.shape.name}",
+            )
+        state.statement = statement
+        state.proved_sequence = self._take_sequence()
+        self._enter(BatchStatus.PROVED, f"{state.proof.milliseconds} ms")
 
     async def _sign_and_submit(self) -> None:
-        """Brings one more signed transaction on its way, unless the chain has this very batch already."""
+        """Brings one more signed transaction on its way, or again the one that may still land, unless the chain has the batch."""
         state = self._state
         assert state.statement is not None
         assert state.proof is not None
@@ -292,7 +376,8 @@ class Settlement:
                     statement=state.statement,
                     proof=state.proof,
                     attempt=state.attempts,
-                    proved_sequence=state.proved_sequence,
+                    proved_sequence=None if state.landing else state.proved_sequence,
+                    live=tuple(state.live),
                 ),
                 start_to_close_timeout=policies.LONG_CALL_TIMEOUT,
                 heartbeat_timeout=policies.HEARTBEAT_TIMEOUT,
@@ -304,9 +389,12 @@ class Settlement:
                 await self._pause("the chain's record of this batch to become final")
                 return
             raise
-        state.attempts = attempt.attempt + 1
+        state.attempts = max(state.attempts, attempt.attempt + 1)
         # From here on the bytes may reach the chain, whatever happens to the activity that sends them.
-        state.may_land = True
+        others = [known for known in state.live if known.signature != attempt.signature]
+        state.live = [*others, attempt][-MAX_LIVE_ATTEMPTS:]
+        # The journal holds by now what it had lost.
+        state.forgotten = False
         first = state.status is BatchStatus.PROVED
         await workflow.execute_activity_method(
             Submitting.submit_settlement,
@@ -323,29 +411,75 @@ class Settlement:
             self._enter(BatchStatus.SUBMITTED, attempt.signature)
 
     async def _confirm(self) -> bool:
-        state = self._state
-        assert state.statement is not None
-        verdict = await workflow.execute_activity_method(
-            Submitting.confirm_settlement,
-            ConfirmRequest(batch_id=self._batch_id, statement=state.statement, confirmed_sequence=state.sequence),
-            start_to_close_timeout=policies.CONFIRM_TIMEOUT,
-            heartbeat_timeout=policies.HEARTBEAT_TIMEOUT,
-            retry_policy=policies.RETRY_UNTIL_DONE,
-            summary=f"batch {state.number}, {state.attempts} signed",
-        )
+        """Whether the batch has landed, at the configured commitment; else none of its attempts can any more."""
+        verdict = await self._verdict(until_final=False)
         if verdict.standing is not Standing.SETTLED:
             return False
         assert verdict.landing is not None
-        self._landing = verdict.landing
+        self._state.landing, self._state.is_final = verdict.landing, verdict.final
         self._enter(BatchStatus.CONFIRMED, f"slot {verdict.landing.slot}, {verdict.landing.signature}")
         return True
+
+    async def _verdict(self, *, until_final: bool) -> Verdict:
+        state = self._state
+        assert state.statement is not None
+        return await workflow.execute_activity_method(
+            Submitting.confirm_settlement,
+            ConfirmRequest(
+                batch_id=self._batch_id,
+                statement=state.statement,
+                confirmed_sequence=state.sequence,
+                live=tuple(state.live),
+                until_final=until_final,
+            ),
+            start_to_close_timeout=policies.CONFIRM_TIMEOUT,
+            heartbeat_timeout=policies.HEARTBEAT_TIMEOUT,
+            retry_policy=policies.RETRY_UNTIL_DONE,
+            summary=f"batch {state.number}, {state.attempts} signed{', until final' if until_final else ''}",
+        )
+
+    async def _watch(self) -> None:
+        """Stays with a batch that is Confirmed at a commitment which a fork can undo, until none can any more.
+
+        If one does and nothing that was signed can land any more, the very same statement is signed again: its bets are told to be
+        settled, so nothing of it may change. What stands in the way of that is shown, and tried again until it is mended.
+        """
+        state = self._state
+        failures = 0
+        while state.landing is not None and not state.is_final:
+            try:
+                verdict = await self._verdict(until_final=True)
+                if verdict.standing is Standing.SETTLED and verdict.landing is not None:
+                    state.landing, state.is_final = verdict.landing, True
+                else:
+                    state.live = []
+                    await self._sign_and_submit()
+                failures = 0
+                self._show_wait("" if state.is_final else "the batch to land again: a fork has undone it")
+            except ActivityError as error:
+                if not isinstance(error.cause, ApplicationError):
+                    raise
+                if error.cause.type in REFUSED_FOR_GOOD:
+                    state.live = []
+                why = mending.reason(error.cause)
+                workflow.logger.error("%s, which a fork has undone, does not land again: %s", self._batch_id, why)
+                self._show_wait(f"the batch to land again, which a fork has undone: {why}")
+                await workflow.sleep(mending.pause_after(failures), summary=why[: mending.MAX_SUMMARY_CHARS])
+                failures += 1
+            if state.told:
+                self._continue_as_new_if_suggested()
 
     async def _recover(self, cause: ApplicationError) -> None:
         """Decides what a failure that no retry of an activity can mend means for the batch."""
         state = self._state
         detail = mending.reason(cause)
         if cause.type in REFUSED_FOR_GOOD:
-            state.may_land = False
+            state.live = []
+        if cause.type == errors.BatchUnknown.__name__:
+            if not self._request.bets and not state.own_bets:
+                # Whoever started it again can do so with its bets.
+                raise ApplicationError(str(cause.message), type=cause.type, non_retryable=True)
+            state.forgotten = True
         if cause.type in MENDED_BY_CLAIM:
             state.pending_detail = detail
             if cause.type == errors.BatchNumberTaken.__name__:
@@ -363,7 +497,7 @@ class Settlement:
             reason = "trying again by itself"
         state.retry_asked = False
         state.pending_detail = reason
-        if state.may_land:
+        if state.live and not state.forgotten:
             await self._record(BatchStatus.SUBMITTED, reason, alert=False)
 
     async def _fail(self, detail: str, *, alert: bool) -> None:
@@ -422,12 +556,19 @@ class Settlement:
         state = self._state
         lines = [
             f"**{state.status}** · lane {self._request.lane} · batch number {state.number or 'not given yet'}",
-            f"{len(self._request.bets)} bets: {state.settling} to settle, {state.refused} refused, {state.duplicates} duplicates",
+            f"{self._bet_count} bets: {state.settling} to settle, {len(state.refused)} refused, {len(state.duplicates)} duplicates",
         ]
         if state.waiting_for:
             lines.append(f"waiting for {state.waiting_for}")
         lines += [f"- {step.at:%Y-%m-%d %H:%M:%S} {step.status} {step.detail}" for step in state.transitions]
         workflow.set_current_details("\n\n".join(lines[:2]) + "\n\n" + "\n".join(lines[2:]))
+
+    async def _tell(self) -> None:
+        """Tells bets and Batcher, once, that the batch has come to its end."""
+        if not self._state.told:
+            await self._report(final=True)
+            await self._tell_batcher()
+            self._state.told = True
 
     async def _report(self, *, final: bool) -> None:
         """Tells tracked bets about their batch. A bet that is not told asks the journal by itself in time."""

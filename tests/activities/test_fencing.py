@@ -43,7 +43,7 @@ class Bank:
     def __init__(self, journal: SqlJournal) -> None:
         self.journal = journal
         self.ledger = FakeLedger()
-        self._prover = FakeProver()
+        self.prover = FakeProver()
         self._claiming = Claiming(journal, self.ledger)
         self._recording = Recording(journal)
         self._submitting = Submitting(journal, self.ledger)
@@ -65,7 +65,7 @@ class Bank:
         request = SignRequest(
             batch_id=BATCH,
             statement=statement,
-            proof=await self._prover.prove(statement),
+            proof=await self.prover.prove(statement),
             attempt=attempt,
             proved_sequence=proved_sequence,
         )
@@ -155,6 +155,28 @@ async def test_a_stalled_claim_that_saw_no_vault_cannot_eject_after_another_try_
     assert await failure(first_try) == ("JournalConflict", False)
     assert await bank.held() == before
     assert len(statement.entries) == 2
+
+
+async def test_a_stalled_claim_cannot_eject_from_under_an_attempt_that_was_signed_since_it_judged(
+    bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statement, proved = await bank.claimed()
+    signing = Stalled(monkeypatch, bank.journal, "record_transition")
+    other_try = asyncio.create_task(bank.sign(statement, proved))
+    await signing.reached()
+    # A try of the claim that had stalled before its first step wakes, and finds a loss that is not covered just now.
+    bank.ledger.fund_vault(LANE, PLAYERS[0], 0)
+    judging = Stalled(monkeypatch, bank.ledger, "judge")
+    stale_try = asyncio.create_task(bank.claim())
+    await judging.reached()
+    bank.ledger.fund_vault(LANE, PLAYERS[0])
+    signing.resume()
+    attempt = await other_try
+
+    judging.resume()
+    assert await failure(stale_try) == ("JournalConflict", False)
+    assert await bank.bet_statuses() == [BetStatus.CLAIMED] * 2
+    assert await bank.journal.attempts(BATCH) == [attempt]
 
 
 async def test_a_claim_from_under_which_another_try_ejects_a_bet_is_tried_again(
@@ -261,10 +283,23 @@ async def test_a_status_is_recorded_after_all_that_the_journal_has_and_only_once
     assert await bank.held() == before
     assert await bank.statuses() == [BatchStatus.PENDING, BatchStatus.PROVING, BatchStatus.FAILED]
 
+    # What cannot follow is not written, and waited for by nobody: a stalled try has put the batch back.
+    await bank.claim()
+    assert await bank.record_status(5, BatchStatus.SUBMITTED) == 4
+    assert (await bank.statuses())[-2:] == [BatchStatus.PENDING, BatchStatus.PROVING]
+    assert await bank.record_status(5, BatchStatus.FAILED) == 5
+
     # A journal restored from a backup is behind: the workflow's count is let be.
     _, following = await bank.claimed()
-    assert following == 5
-    assert await bank.record_status(9, BatchStatus.FAILED) == 9
+    assert following == 8
+    assert await bank.record_status(12, BatchStatus.FAILED) == 12
+
+
+async def test_a_confirmed_batch_is_never_called_failed(bank: Bank) -> None:
+    await bank.settle()
+    before = await bank.held()
+    assert await bank.record_status(5, BatchStatus.FAILED) == 4
+    assert await bank.held() == before
 
 
 async def test_a_claim_of_a_confirmed_batch_answers_its_landing_and_changes_nothing(bank: Bank) -> None:

@@ -7,7 +7,7 @@ import pytest
 from solders.keypair import Keypair
 from temporalio.testing import WorkflowEnvironment
 
-from embedded.stack import BIN
+from embedded.site import BIN
 from journal.migrate import upgrade
 from ledger.keys import create_keypair
 from localnet.server import serve

@@ -18,7 +18,7 @@ from activities.circuits import CircuitReading
 from client import circuits as asking
 from client.circuits import registered_circuits
 from embedded import processes
-from embedded.stack import ROOT
+from embedded.site import ROOT
 from ledger.clusters import PUBLIC_CLUSTERS, is_local_ledger
 from ledger.rpc import RpcClient
 from operations.provisioning import provision

@@ -14,7 +14,7 @@ from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 
 from commands.running import STOPPED_STATUS
-from embedded.stack import ROOT
+from embedded.site import ROOT
 from ledger import loader
 from ledger.deployed import deployed_program
 from ledger.deployment import Deployer

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from commands.running import STOPPED_STATUS
-from embedded.stack import ROOT
+from embedded.site import ROOT
 from tests.e2e.machine import clean_environment, eventually
 
 STOP_SECONDS = 2.0

@@ -41,7 +41,13 @@ def step(sequence: int, status: BatchStatus, detail: str = "") -> Transition:
 
 
 def claim(bets: Sequence[Bet], lane: int = LANE) -> Claim:
-    return Claim(batch_id=batch_id(lane, bets), lane=lane, bets=tuple(bets), transition=step(0, BatchStatus.PENDING))
+    return Claim(
+        batch_id=batch_id(lane, bets),
+        lane=lane,
+        bets=tuple(bets),
+        transition=step(0, BatchStatus.PENDING),
+        highest_on_chain=0,
+    )
 
 
 def refusal(bet: Bet, detail: str = "not covered") -> RefusedBet:

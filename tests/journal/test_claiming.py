@@ -100,8 +100,8 @@ async def test_a_claim_of_which_no_bet_is_left_has_a_number_all_the_same(journal
 async def test_a_repeated_claim_tells_the_truth_of_now_after_ejection_and_renumbering(journal: SqlJournal) -> None:
     asked = claim(some_bets(4))
     await journal.claim(asked)
-    await journal.eject(asked.batch_id, [refusal(asked.bets[2])], 0)
-    assert await journal.renumber(asked.batch_id, taken=1, above=9) == 10
+    await journal.eject(asked.batch_id, [refusal(asked.bets[2])], 0, 0)
+    assert await journal.renumber(asked.batch_id, taken=1, above=9, as_of_sequence=0) == 10
     answer = await journal.claim(asked)
     assert (answer.number, answer.refused) == (10, (refusal(asked.bets[2]),))
     assert answer.bets == (asked.bets[0], asked.bets[1], asked.bets[3])
@@ -155,7 +155,7 @@ async def test_a_claim_that_waited_for_an_ejection_does_not_answer_the_ejected_b
     async with SqlJournal.open(postgresql_url) as journal:
         first = await journal.claim(asked)
         async with ejecting.write() as connection:
-            await progress.eject(connection, asked.batch_id, [refusal(asked.bets[0])], first.sequence)
+            await progress.eject(connection, asked.batch_id, [refusal(asked.bets[0])], first.sequence, 0)
             waiting = asyncio.create_task(journal.claim(asked))
             for _ in range(POLLS_MAX):
                 if await connection.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")):

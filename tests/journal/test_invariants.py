@@ -47,9 +47,9 @@ async def test_each_bet_has_one_fate_and_money_is_conserved(
                 out = before.bets[argument % len(before.bets)]
                 if fates[out.bet_id][1] == BetStatus.SETTLED:
                     with pytest.raises(JournalConflict):
-                        await journal.eject(chosen.batch_id, [refusal(out)], before.sequence)
+                        await journal.eject(chosen.batch_id, [refusal(out)], before.sequence, 0)
                 else:
-                    await journal.eject(chosen.batch_id, [refusal(out)], before.sequence)
+                    await journal.eject(chosen.batch_id, [refusal(out)], before.sequence, 0)
                     fates[out.bet_id] = (out, BetStatus.REJECTED)
             elif command == "prove" and before.status == BatchStatus.PENDING:
                 await journal.record_transition(chosen.batch_id, step(before.sequence + 1, BatchStatus.PROVING))

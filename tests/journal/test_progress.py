@@ -130,7 +130,7 @@ class TestTransitions:
         with pytest.raises(JournalConflict, match="claim it first"):
             await journal.record_transition("settlement-0-none", step(1, BatchStatus.PROVING))
         with pytest.raises(JournalConflict, match="claim it first"):
-            await journal.renumber("settlement-0-none", taken=1, above=1)
+            await journal.renumber("settlement-0-none", taken=1, above=1, as_of_sequence=0)
 
 
 class TestEjection:
@@ -138,9 +138,9 @@ class TestEjection:
         self, journal: SqlJournal, claimed: ClaimedBatch
     ) -> None:
         out = claimed.bets[1]
-        await journal.eject(claimed.batch_id, [refusal(out, "first")], claimed.sequence)
+        await journal.eject(claimed.batch_id, [refusal(out, "first")], claimed.sequence, 0)
         before = await journal.rejections(10)
-        await journal.eject(claimed.batch_id, [refusal(out, "second")], claimed.sequence)
+        await journal.eject(claimed.batch_id, [refusal(out, "second")], claimed.sequence, 0)
         record = await journal.bet(out.bet_id)
         assert record is not None
         assert (record.status, record.reason, record.detail, record.position) == (
@@ -158,7 +158,7 @@ class TestEjection:
         await _proven(journal, claimed)
         await journal.confirm(claimed.batch_id, landing(claimed), step(3, BatchStatus.CONFIRMED))
         with pytest.raises(JournalConflict, match="settled"):
-            await journal.eject(claimed.batch_id, [refusal(claimed.bets[0])], 3)
+            await journal.eject(claimed.batch_id, [refusal(claimed.bets[0])], 3, 0)
         record = await journal.bet(claimed.bets[0].bet_id)
         assert record is not None
         assert record.status == BetStatus.SETTLED
@@ -166,7 +166,9 @@ class TestEjection:
     async def test_an_ejection_is_whole_or_not_at_all(self, journal: SqlJournal, claimed: ClaimedBatch) -> None:
         other = await journal.claim(claim([bet("elsewhere")]))
         with pytest.raises(JournalConflict, match="elsewhere"):
-            await journal.eject(claimed.batch_id, [refusal(claimed.bets[0]), refusal(other.bets[0])], claimed.sequence)
+            await journal.eject(
+                claimed.batch_id, [refusal(claimed.bets[0]), refusal(other.bets[0])], claimed.sequence, 0
+            )
         for found in (claimed.bets[0], other.bets[0]):
             record = await journal.bet(found.bet_id)
             assert record is not None
@@ -176,7 +178,7 @@ class TestEjection:
         self, journal: SqlJournal, claimed: ClaimedBatch
     ) -> None:
         await _proven(journal, claimed)
-        await journal.eject(claimed.batch_id, [refusal(claimed.bets[0])], 2)
+        await journal.eject(claimed.batch_id, [refusal(claimed.bets[0])], 2, 0)
         summary = await journal.batch(claimed.batch_id)
         assert summary is not None
         assert (summary.bets_root, summary.circuit_id, summary.proof_milliseconds) == (None, None, None)
@@ -188,10 +190,10 @@ class TestEjection:
         self, journal: SqlJournal, claimed: ClaimedBatch
     ) -> None:
         refused = [refusal(claimed.bets[0])]
-        await journal.eject(claimed.batch_id, refused, claimed.sequence)
+        await journal.eject(claimed.batch_id, refused, claimed.sequence, 0)
         rest = claimed.model_copy(update={"bets": claimed.bets[1:]})
         await journal.record_statement(claimed.batch_id, statement(rest), proof(statement(rest)))
-        await journal.eject(claimed.batch_id, refused, claimed.sequence)
+        await journal.eject(claimed.batch_id, refused, claimed.sequence, 0)
         summary = await journal.batch(claimed.batch_id)
         assert summary is not None
         assert summary.bets_root == statement(rest).bets_root
@@ -204,19 +206,19 @@ class TestEjection:
         await journal.record_statement(claimed.batch_id, statement(again), proof(statement(again)))
         for stale in (claimed.sequence, 2, again.sequence + 1):
             with pytest.raises(JournalConflict, match=rf"went on to Pending \(transition 3\).*transition {stale}\)"):
-                await journal.eject(claimed.batch_id, [refusal(claimed.bets[0])], stale)
+                await journal.eject(claimed.batch_id, [refusal(claimed.bets[0])], stale, 0)
         assert (await journal.claim(claim(claimed.bets))) == again
         summary = await journal.batch(claimed.batch_id)
         assert summary is not None
         assert summary.bets_root == statement(again).bets_root
-        await journal.eject(claimed.batch_id, [refusal(claimed.bets[0])], again.sequence)
+        await journal.eject(claimed.batch_id, [refusal(claimed.bets[0])], again.sequence, 0)
         assert (await journal.claim(claim(claimed.bets))).bets == claimed.bets[1:]
 
 
 class TestNumbers:
     async def test_renumbering_twice_gives_one_number(self, journal: SqlJournal, claimed: ClaimedBatch) -> None:
-        assert await journal.renumber(claimed.batch_id, taken=1, above=40) == 41
-        assert await journal.renumber(claimed.batch_id, taken=1, above=50) == 41
+        assert await journal.renumber(claimed.batch_id, taken=1, above=40, as_of_sequence=claimed.sequence) == 41
+        assert await journal.renumber(claimed.batch_id, taken=1, above=50, as_of_sequence=claimed.sequence) == 41
         following = await journal.claim(claim([bet("later")]))
         assert following.number == 42
 
@@ -224,12 +226,15 @@ class TestNumbers:
         self, journal: SqlJournal, claimed: ClaimedBatch
     ) -> None:
         await journal.claim(claim([bet("second")]))
-        assert await journal.renumber(claimed.batch_id, taken=1, above=0) == 3
+        assert await journal.renumber(claimed.batch_id, taken=1, above=0, as_of_sequence=claimed.sequence) == 3
 
     async def test_renumberings_at_once_agree(self, url: str, claimed: ClaimedBatch) -> None:
         async with SqlJournal.open(url) as one, SqlJournal.open(url) as other:
             numbers = await asyncio.gather(
-                *(journal.renumber(claimed.batch_id, taken=1, above=7) for journal in (one, other) * 3)
+                *(
+                    journal.renumber(claimed.batch_id, taken=1, above=7, as_of_sequence=claimed.sequence)
+                    for journal in (one, other) * 3
+                )
             )
         assert set(numbers) == {8}
 
@@ -237,13 +242,13 @@ class TestNumbers:
         await _proven(journal, claimed)
         await journal.confirm(claimed.batch_id, landing(claimed), step(3, BatchStatus.CONFIRMED))
         with pytest.raises(JournalConflict, match="Confirmed"):
-            await journal.renumber(claimed.batch_id, taken=1, above=7)
+            await journal.renumber(claimed.batch_id, taken=1, above=7, as_of_sequence=3)
 
     async def test_it_forgets_the_statement_that_named_the_old_number(
         self, journal: SqlJournal, claimed: ClaimedBatch
     ) -> None:
         await _proven(journal, claimed)
-        await journal.renumber(claimed.batch_id, taken=1, above=7)
+        await journal.renumber(claimed.batch_id, taken=1, above=7, as_of_sequence=2)
         summary = await journal.batch(claimed.batch_id)
         assert summary is not None
         assert (summary.number, summary.bets_root) == (8, None)
@@ -335,7 +340,7 @@ class TestAttempts:
     async def test_one_signed_for_another_number_is_not_kept_so_not_sent(
         self, journal: SqlJournal, claimed: ClaimedBatch
     ) -> None:
-        number = await journal.renumber(claimed.batch_id, taken=1, above=7)
+        number = await journal.renumber(claimed.batch_id, taken=1, above=7, as_of_sequence=claimed.sequence)
         # The root of the bets does not tell the numbers apart.
         renumbered = statement(claimed.model_copy(update={"number": number}))
         await journal.record_statement(claimed.batch_id, renumbered, proof(renumbered))
@@ -352,7 +357,7 @@ class TestAttempts:
         await _proven(journal, claimed)
         with pytest.raises(JournalConflict, match="not signed for its recorded statement"):
             await journal.record_attempt(claimed.batch_id, attempt(rest, 0))
-        await journal.eject(claimed.batch_id, [refusal(claimed.bets[0])], 2)
+        await journal.eject(claimed.batch_id, [refusal(claimed.bets[0])], 2, 0)
         await journal.record_statement(claimed.batch_id, statement(rest), proof(statement(rest)))
         with pytest.raises(JournalConflict, match="not signed for its recorded statement"):
             await journal.record_attempt(claimed.batch_id, attempt(claimed, 0))
@@ -364,7 +369,10 @@ class TestAttempts:
     ) -> None:
         await _proven(journal, claimed)
         kept = await journal.record_attempt(claimed.batch_id, attempt(claimed, 0))
-        await journal.eject(claimed.batch_id, [refusal(claimed.bets[0])], 2)
+        with pytest.raises(JournalConflict, match="was signed 1 times, and 0 attempts were judged"):
+            await journal.eject(claimed.batch_id, [refusal(claimed.bets[0])], 2, 0)
+        assert (await journal.claim(claim(claimed.bets))).bets == claimed.bets
+        await journal.eject(claimed.batch_id, [refusal(claimed.bets[0])], 3, 1)
         assert await journal.record_attempt(claimed.batch_id, kept) == kept
         rest = claimed.model_copy(update={"bets": claimed.bets[1:]})
         assert await journal.record_attempt(claimed.batch_id, attempt(rest, 0, signature="other")) == kept
@@ -382,7 +390,7 @@ class TestConfirmation:
     async def test_it_settles_the_bets_that_stand_and_keeps_the_landing(
         self, journal: SqlJournal, claimed: ClaimedBatch
     ) -> None:
-        await journal.eject(claimed.batch_id, [refusal(claimed.bets[2])], claimed.sequence)
+        await journal.eject(claimed.batch_id, [refusal(claimed.bets[2])], claimed.sequence, 0)
         rest = claimed.model_copy(update={"bets": (*claimed.bets[:2], claimed.bets[3])})
         await _proven(journal, rest)
         await journal.record_transition(claimed.batch_id, step(3, BatchStatus.SUBMITTED))
@@ -463,6 +471,6 @@ async def test_refused_bet_reasons_survive(journal: SqlJournal, claimed: Claimed
         RefusedBet(bet_id=found.bet_id, reason=reason, detail=reason.value)
         for found, reason in zip(claimed.bets, list(RejectionReason)[-4:], strict=True)
     ]
-    await journal.eject(claimed.batch_id, refused, claimed.sequence)
+    await journal.eject(claimed.batch_id, refused, claimed.sequence, 0)
     records = await journal.bets_of(claimed.batch_id)
     assert [(record.reason, record.detail) for record in records] == [(out.reason, out.detail) for out in refused]

@@ -40,7 +40,6 @@ async def test_what_is_not_there_is_none_or_empty(journal: SqlJournal) -> None:
     assert await journal.bet("no\0body\ud800") is None
     assert await journal.batch("settlement-0-none") is None
     assert await journal.bets_of("settlement-0-none") == []
-    assert await journal.attempts("settlement-0-none") == []
     assert await journal.batches(LANE, 0, 10) == []
     assert await journal.players_waiting(LANE, 10, []) == []
     assert await journal.rejections(10) == []
@@ -83,7 +82,7 @@ async def test_players_wait_for_earlier_batches_of_their_lane_that_are_not_confi
     failed = await journal.claim(claim([bet("failed", player=1)]))
     await journal.record_transition(failed.batch_id, step(1, BatchStatus.FAILED))
     ejected = await journal.claim(claim([bet("ejected", player=2)]))
-    await journal.eject(ejected.batch_id, [refusal(ejected.bets[0])], ejected.sequence)
+    await journal.eject(ejected.batch_id, [refusal(ejected.bets[0])], ejected.sequence, 0)
     await journal.claim(claim([bet("other lane".replace(" ", "-"), player=3)], lane=LANE + 1))
     await journal.claim(claim([bet("pending", player=4)]))
     mine = await journal.claim(claim([bet(f"mine-{n}", player=n) for n in range(6)]))
@@ -94,7 +93,7 @@ async def test_players_wait_for_earlier_batches_of_their_lane_that_are_not_confi
 async def test_rejections_are_told_newest_first_whether_of_a_batch_or_of_none(journal: SqlJournal) -> None:
     await journal.record_rejections([rejection("old"), rejection("new", at=NOON + timedelta(minutes=1))])
     claimed = await journal.claim(claim([bet("a"), bet("b")]))
-    await journal.eject(claimed.batch_id, [refusal(claimed.bets[1], "the vault is empty")], claimed.sequence)
+    await journal.eject(claimed.batch_id, [refusal(claimed.bets[1], "the vault is empty")], claimed.sequence, 0)
     in_batch, *rest = await journal.rejections(10)
     assert (in_batch.bet_id, in_batch.reason, in_batch.detail) == (
         "b",
@@ -111,7 +110,7 @@ async def test_rejections_of_one_bet_id_are_found_among_all_others(journal: SqlJ
     refused_at_the_door = rejection("door").model_copy(update={"bet_id": "b"})
     await journal.record_rejections([refused_at_the_door, rejection("nameless")])
     claimed = await journal.claim(claim([bet("a"), bet("b")]))
-    await journal.eject(claimed.batch_id, [refusal(found) for found in claimed.bets], claimed.sequence)
+    await journal.eject(claimed.batch_id, [refusal(found) for found in claimed.bets], claimed.sequence, 0)
     in_batch, *rest = await journal.rejections(10, bet_id="b")
     assert in_batch.rejection_id == f"{claimed.batch_id}/1"
     assert rest == [refused_at_the_door]
@@ -132,7 +131,7 @@ async def test_a_rejection_recorded_twice_is_there_once_as_first_told(journal: S
 async def test_counts_cover_every_bet_and_every_rejection(journal: SqlJournal) -> None:
     await _settle(journal, await journal.claim(claim(some_bets(3))))
     claimed = await journal.claim(claim([bet("x"), bet("y"), bet("bet-0", stake=9)]))
-    await journal.eject(claimed.batch_id, [refusal(claimed.bets[0])], claimed.sequence)
+    await journal.eject(claimed.batch_id, [refusal(claimed.bets[0])], claimed.sequence, 0)
     await journal.record_rejections([rejection("a"), rejection("b")])
     counts = await journal.counts()
     assert counts.bets == {BetStatus.SETTLED: 3, BetStatus.CLAIMED: 1, BetStatus.REJECTED: 1}
@@ -201,7 +200,7 @@ async def test_unsettled_batches_are_those_with_bets_that_may_still_cost(journal
     assert await of(PLAYERS[2]) == []
     assert len(await journal.unsettled_batches(LANE, None, 1)) == 1
 
-    await journal.eject(both.batch_id, [refusal(mine)], 0)
+    await journal.eject(both.batch_id, [refusal(mine)], 0, 0)
     assert await of(PLAYERS[0]) == [], "a rejected bet costs nothing"
     await journal.record_transition(later.batch_id, step(1, BatchStatus.FAILED))
     assert await of(PLAYERS[1]) == [both.batch_id, later.batch_id], "a parked batch may be retried"

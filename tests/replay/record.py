@@ -112,9 +112,12 @@ async def settlement_parked(casino: Casino) -> list[WorkflowHistory]:
 async def settlement_of_nothing(casino: Casino) -> list[WorkflowHistory]:
     """A batch of duplicates, and a number that the chain has given away."""
     await casino.open_lane()
-    casino.ledger.take_number(LANE, 1)
+    casino.prover.gate.clear()
     bets = some_bets(2)
     first = await casino.start_batch(bets)
+    await casino.being_proven()
+    casino.ledger.take_number(LANE, 1)
+    casino.prover.gate.set()
     await casino.result(first)
     again = await casino.start_batch(bets[::-1])
     await casino.result(again)

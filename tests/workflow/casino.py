@@ -8,7 +8,7 @@ import asyncio
 import sqlite3
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -24,7 +24,9 @@ from temporalio.worker import Worker
 
 from activities.proving import Proving
 from client.intake import TemporalIntake
-from embedded.stack import UPDATE_BYTES_SETTING
+from client.predecessors import TemporalPredecessors
+from client.settlements import TemporalSettlements
+from embedded.site import UPDATE_BYTES_SETTING
 from journal.adapter import SqlJournal
 from settlement.batches import BatchSummary, BetRecord, BetStatus, Statement, batch_id
 from settlement.bets import Bet, Rejection
@@ -34,7 +36,7 @@ from settlement.lifecycle import BatchStatus
 from settlement.limits import MAX_IN_FLIGHT_UPDATE_BYTES
 from settlement.netting import net_by_player
 from settlement.reconciliation import ReconciliationReport
-from tests.workflow.fakes import FakeLedger, FakeProver
+from tests.workflow.fakes import FakeLedger, FakePredecessors, FakeProver
 from worker import WORKFLOWS, settlement_activities
 from workflows import names, visibility
 from workflows.batcher import Batcher, BatcherSettings, BatcherStatus
@@ -79,6 +81,13 @@ def as_json(bets: Sequence[Bet]) -> list[Any]:
     return [bet.model_dump(mode="json", exclude_none=True) for bet in bets]
 
 
+class UnlistedSettlements(TemporalSettlements):
+    """On the test server, which has no listing: so no workflow is found by its batch's number."""
+
+    async def numbered(self, lane: int, number: int) -> list[str]:  # noqa: ARG002
+        return []
+
+
 class Casino:
     """One lane's world. Fulfils `settlement.ports.Intake` by whatever settings the test has opened the lane with."""
 
@@ -91,15 +100,46 @@ class Casino:
         self.journal_path = journal_path
         self.ledger = ledger
         self.prover = prover
+        self.predecessors = FakePredecessors()
         self.intake = TemporalIntake(self.client, SETTINGS)
+
+    @asynccontextmanager
+    async def at_work(self, cached_workflows: int = 100) -> AsyncGenerator[None, None]:
+        """Workers for all that there is to do."""
+        listed = not self.env.supports_time_skipping
+        settling = Worker(
+            self.client,
+            task_queue=names.SETTLEMENT_QUEUE,
+            workflows=WORKFLOWS,
+            activities=settlement_activities(
+                self.journal,
+                self.ledger,
+                self,
+                TemporalPredecessors(self.client) if listed else self.predecessors,
+                TemporalSettlements(self.client) if listed else UnlistedSettlements(self.client),
+            ),
+            max_cached_workflows=cached_workflows,
+        )
+        proving = Worker(self.client, task_queue=names.PROVING_QUEUE, activities=[Proving(self.prover).prove_batch])
+        async with settling, proving:
+            yield
 
     # Lanes and their doors.
 
     async def open_lane(self, lane: int = LANE, **settings: Any) -> WorkflowHandle[Any, None]:
-        """Starts the lane's Batcher with `SETTINGS`, changed by `settings`."""
+        """Starts the lane's Batcher with `SETTINGS`, changed by `settings`, and waits until it takes bets."""
+        await self.start_lane(lane, **settings)
+
+        async def opened() -> bool:
+            return (await self.status(lane)).opened
+
+        await self.soon(opened)
+        return self.batcher(lane)
+
+    async def start_lane(self, lane: int = LANE, **settings: Any) -> None:
+        """As `open_lane`, and does not wait."""
         self.intake = TemporalIntake(self.client, SETTINGS.model_copy(update=settings))
         await self.intake.ensure_batcher(lane)
-        return self.batcher(lane)
 
     def batcher(self, lane: int = LANE) -> WorkflowHandle[Any, None]:
         return self.client.get_workflow_handle_for(Batcher.run, names.batcher_id(lane))
@@ -148,7 +188,7 @@ class Casino:
 
         async def status() -> BatcherStatus | None:
             found = await self.status(lane)
-            return None if found.queued or found.in_flight else found
+            return found if found.opened and not found.queued and not found.in_flight else None
 
         return await self.after_time(status)
 
@@ -304,34 +344,37 @@ class Casino:
 
 @asynccontextmanager
 async def open_casino(
-    journal_path: Path, *, cached_workflows: int = 100, skips_time: bool = True
+    journal_path: Path,
+    *,
+    cached_workflows: int = 100,
+    skips_time: bool = True,
+    at_work: bool = True,
+    ledger: FakeLedger | None = None,
 ) -> AsyncGenerator[Casino, None]:
     """A server, workers, and a chain on which each of `PLAYERS` has a vault on the first lanes.
 
     `cached_workflows`: 0 makes the worker replay a workflow's whole history at each of its tasks. `skips_time`: the test server;
-    the development server does not, but lets no signal get lost while a run continues as new, as the test server does.
+    the development server does not, but lets no signal get lost while a run continues as new, as the test server does. `at_work`: whether
+    workers run; else the test says when. `ledger`: the chain of a casino before, if there was one.
     """
-    ledger, prover = FakeLedger(), FakeProver()
-    for lane in range(2):
-        ledger.fund_house(lane)
-        for player in PLAYERS:
-            ledger.fund_vault(lane, player)
+    ledger, prover = ledger or _new_ledger(), FakeProver()
     async with (
         SqlJournal.open(f"sqlite:///{journal_path}") as journal,
         await (_test_server() if skips_time else development_server()) as env,
     ):
         casino = Casino(env, journal, journal_path, ledger, prover)
-        settling = Worker(
-            env.client,
-            task_queue=names.SETTLEMENT_QUEUE,
-            workflows=WORKFLOWS,
-            activities=settlement_activities(journal, ledger, casino),
-            max_cached_workflows=cached_workflows,
-        )
-        proving = Worker(env.client, task_queue=names.PROVING_QUEUE, activities=[Proving(prover).prove_batch])
-        async with settling, proving:
+        async with casino.at_work(cached_workflows) if at_work else nullcontext():
             yield casino
         assert ledger.total == ledger.supply, "the chain has lost or found lamports"
+
+
+def _new_ledger() -> FakeLedger:
+    ledger = FakeLedger()
+    for lane in range(2):
+        ledger.fund_house(lane)
+        for player in PLAYERS:
+            ledger.fund_vault(lane, player)
+    return ledger
 
 
 async def _test_server() -> WorkflowEnvironment:

@@ -22,6 +22,7 @@ from settlement.batches import (
     Vault,
     Verdict,
 )
+from settlement.bets import Rejection
 from settlement.circuits import RegisteredCircuits
 from settlement.errors import (
     AlreadySettled,
@@ -33,6 +34,7 @@ from settlement.errors import (
     SettlementRefused,
     VaultUncovered,
 )
+from settlement.lanes import Estate, LookBack, UnheardSignal, UnheardSignals
 
 SOL: Final = 10**9
 HOUSE_BALANCE: Final = 1_000 * SOL
@@ -94,7 +96,8 @@ class FakeLedger:
     """Fulfils `settlement.ports.Ledger`. Balances in lamports above rent.
 
     `on_broadcast` runs before a transaction executes; `deposits`: what each vault holds beside settlements; `supply`: all the
-    lamports that tests have brought in.
+    lamports that tests have brought in; `finality_lags`: what lands counts as settled, but is final only by `finalize`; `unfinal`:
+    the numbers of which that holds.
     """
 
     script: Script = field(default_factory=Script)
@@ -107,6 +110,8 @@ class FakeLedger:
     fates: deque[Fate] = field(default_factory=deque[Fate])
     on_broadcast: Callable[[Statement], None] | None = None
     deposits: dict[tuple[int, str], int] = field(default_factory=dict[tuple[int, str], int])
+    finality_lags: bool = False
+    unfinal: set[int] = field(default_factory=set[int])
     supply: int = 0
     registered: RegisteredCircuits = _NO_CIRCUITS
     slot: int = 1_000
@@ -140,6 +145,21 @@ class FakeLedger:
         for sent in self.sent.values():
             if sent.fate is Fate.WAITS:
                 sent.fate = Fate.EXPIRES
+
+    def finalize(self) -> None:
+        """Makes all that has landed final."""
+        self.unfinal.clear()
+
+    def fork(self, fate: Fate) -> None:
+        """Undoes all that has landed and is not final; what was sent has this fate from now on."""
+        for sent in [sent for sent in self.sent.values() if sent.landed and sent.statement.number in self.unfinal]:
+            statement = sent.statement
+            for slot in statement.slots:
+                self.balances[statement.lane, slot.player] -= slot.net
+            self.houses[statement.lane] -= statement.house_delta
+            del self.movements[sent.attempt.signature], self.records[statement.lane, statement.number]
+            sent.landed, sent.fate = False, fate
+        self.unfinal.clear()
 
     def take_number(self, lane: int, number: int) -> None:
         """Puts a stranger's record where a batch of that number would go."""
@@ -244,11 +264,16 @@ class FakeLedger:
                 self.on_broadcast(sent.statement)
             self._execute(sent)
 
-    async def judge(self, statement: Statement, attempts: Sequence[SignedAttempt]) -> Verdict:
+    async def judge(
+        self, statement: Statement, attempts: Sequence[SignedAttempt], *, at_finality: bool = False
+    ) -> Verdict:
         self.script.meet("judge")
         record = self.records.get((statement.lane, statement.number))
         if record is not None and record.bets_root == statement.bets_root:
-            return Verdict(standing=Standing.SETTLED, landing=self._landing(record))
+            is_final = record.number not in self.unfinal
+            if at_finality and not is_final:
+                return Verdict(standing=Standing.PENDING)
+            return Verdict(standing=Standing.SETTLED, landing=self._landing(record), final=is_final)
         if record is not None:
             raise BatchNumberTaken(f"batch number {record.number} was taken by a batch with another root")
         sightings = [self.sent[attempt.signature] for attempt in attempts]
@@ -287,6 +312,8 @@ class FakeLedger:
             sent.fate = Fate.EXPIRES
             return
         sent.landed = True
+        if self.finality_lags:
+            self.unfinal.add(statement.number)
         for slot in statement.slots:
             self.balances[statement.lane, slot.player] += slot.net
         self.houses[statement.lane] += statement.house_delta
@@ -340,3 +367,32 @@ class FakeProver:
             proof="00" * 256,
             milliseconds=1_000,
         )
+
+
+@dataclass
+class FakePredecessors:
+    """Fulfils `settlement.ports.Predecessors`: ended runs of one lane's Batcher, the latest first, that tests have made up."""
+
+    script: Script = field(default_factory=Script)
+    estates: list[Estate] = field(default_factory=list[Estate])
+    rejected: dict[str, list[Rejection]] = field(default_factory=dict[str, list[Rejection]])
+    signals: dict[str, list[UnheardSignal]] = field(default_factory=dict[str, list[UnheardSignal]])
+    page: int = 2
+
+    async def latest(self, look: LookBack) -> str | None:
+        self.script.meet("latest")
+        return next((estate.run_id for estate in self.estates if estate.run_id not in look.adopted), None)
+
+    async def estate(self, lane: int, run_id: str) -> Estate:  # noqa: ARG002
+        self.script.meet("estate")
+        return next(estate for estate in self.estates if estate.run_id == run_id)
+
+    async def rejections(self, lane: int, run_id: str, start: int, limit: int) -> list[Rejection]:  # noqa: ARG002
+        self.script.meet("rejections")
+        return self.rejected.get(run_id, [])[start : start + min(limit, self.page)]
+
+    async def unheard_signals(self, lane: int, run_id: str, after: int) -> UnheardSignals:  # noqa: ARG002
+        self.script.meet("unheard_signals")
+        signals = self.signals.get(run_id, [])
+        end = after + self.page
+        return UnheardSignals(signals=tuple(signals[after:end]), after=end if end < len(signals) else None)

@@ -27,9 +27,9 @@ class Stalled:
         """Lets the call go on."""
         self._resumed.set()
 
-    async def _answer(self, *arguments: Any) -> Any:
+    async def _answer(self, *arguments: Any, **options: Any) -> Any:
         first = not self._reached.is_set()
-        answer = await self._call(*arguments)
+        answer = await self._call(*arguments, **options)
         if first:
             self._reached.set()
             async with asyncio.timeout(PATIENCE_SECONDS):

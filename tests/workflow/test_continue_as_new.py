@@ -10,6 +10,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 
 from settlement.bets import Rejection, RejectionReason
 from settlement.intake import Answer
+from settlement.lanes import Cut
 from settlement.limits import (
     MAX_BATCHES_IN_FLIGHT,
     MAX_BET_ID_CHARS,
@@ -17,11 +18,13 @@ from settlement.limits import (
     MAX_REJECTED_PAYLOAD_CHARS,
     MAX_STAKE_LAMPORTS,
 )
+from settlement.shapes import SHAPES
 from tests.workflow.casino import LANE, PLAYERS, Casino, bet, some_bets
 from workflows.batcher import (
     MAX_CARRIED_REJECTIONS,
     MAX_QUEUED_BETS,
     MAX_RECENT_BETS,
+    MAX_REMEMBERED_ENDS,
     Batcher,
     BatcherInput,
     BatcherSettings,
@@ -113,6 +116,7 @@ async def test_a_batch_in_flight_is_carried_and_still_bounds_the_lane(casino: Ca
 
     status = await casino.status()
     assert (list(status.in_flight.values()), status.queued) == ([1], 1)
+    await casino.being_proven()
     assert len(await casino.batches()) == 1
     casino.prover.gate.set()
     await casino.idle()
@@ -201,6 +205,11 @@ def test_a_lane_that_holds_all_that_it_may_fits_one_payload() -> None:
             for n in range(MAX_RECENT_BETS + queue_length)
         },
         in_flight={f"{batch}{n}": 64 for n in range(MAX_BATCHES_IN_FLIGHT)},
+        cut=Cut(
+            bets=[QueuedBet(bet=greatest, since=NOON, tracked=False)] * SHAPES[-1].bets,
+            after=(batch,) * MAX_BATCHES_IN_FLIGHT,
+        ),
+        closed=[batch] * MAX_REMEMBERED_ENDS,
         rejections=[worst] * MAX_CARRIED_REJECTIONS,
     )
     carried = BatcherInput(lane=LANE, settings=BatcherSettings(), state=state)

@@ -24,7 +24,7 @@ from tests.workflow.test_parking import WINS, parked
 from tests.workflow.test_settlement import ALL_THE_WAY, statuses
 from worker import WORKFLOWS
 from workflows import names
-from workflows.batcher import MAX_ANSWERED_DETAIL_CHARS
+from workflows.batcher import MAX_ANSWERED_DETAIL_CHARS, Batcher, BatcherInput, BatcherState
 from workflows.settlement import Settlement
 
 EVENTS: Final = 40
@@ -157,12 +157,15 @@ async def test_a_cancelled_lane_continues_as_new_with_all_that_it_holds() -> Non
         await development_server() as env,
         Worker(env.client, task_queue=names.SETTLEMENT_QUEUE, workflows=WORKFLOWS),
     ):
-        intake = TemporalIntake(
-            env.client, SETTINGS.model_copy(update={"continue_as_new_after_events": EVENTS, "max_bets": 16})
+        settings = SETTINGS.model_copy(update={"continue_as_new_after_events": EVENTS, "max_bets": 16})
+        intake = TemporalIntake(env.client, settings)
+        lane = await env.client.start_workflow(
+            Batcher.run,
+            BatcherInput(lane=LANE, settings=settings, state=BatcherState(opened=True)),
+            id=names.batcher_id(LANE),
+            task_queue=names.SETTLEMENT_QUEUE,
         )
-        await intake.ensure_batcher(LANE)
         await intake.place_many(LANE, as_json(some_bets(5)))
-        lane = env.client.get_workflow_handle(names.batcher_id(LANE))
         first = (await lane.describe()).run_id
         await lane.cancel()
         async with asyncio.timeout(PATIENCE_SECONDS):

@@ -1,5 +1,7 @@
 """What nobody but a person can mend parks a batch as Failed, with the reason; no bet is lost, and it goes on once it can."""
 
+from typing import Any
+
 import pytest
 
 from operations.retrying import retry
@@ -8,6 +10,7 @@ from settlement.errors import (
     CroupierError,
     HouseUncovered,
     JournalConflict,
+    KeyRefused,
     LedgerMisconfigured,
     NotParked,
     ProofRejected,
@@ -18,6 +21,7 @@ from settlement.lifecycle import BatchStatus
 from tests.workflow.casino import LANE, Casino, bet, some_bets
 from tests.workflow.fakes import HOUSE_BALANCE, Fate
 from tests.workflow.test_settlement import ALL_THE_WAY, statuses
+from workflows import visibility
 from workflows.settlement import Settlement
 
 WINS = [bet(f"win-{n}", player=n, stake=1_000, won=True) for n in range(3)]
@@ -65,11 +69,13 @@ async def test_a_house_emptied_before_the_attempt_landed_parks_the_batch_until_i
 @pytest.mark.parametrize(
     ("port", "method", "error"),
     [
-        ("ledger", "house", LedgerMisconfigured("lane 0 has no house")),
-        ("ledger", "sign", LedgerMisconfigured("the authority cannot pay")),
+        ("ledger", "vaults", LedgerMisconfigured("the program is gone")),
+        ("ledger", "sign", LedgerMisconfigured("authority cannot pay: send it SOL")),
+        ("ledger", "sign", LedgerMisconfigured("the program obeys another authority")),
         ("ledger", "sign", HouseUncovered("send it SOL")),
         ("ledger", "judge", LedgerMisconfigured("the program is gone")),
         ("prover", "prove", ProvingKeyMissing("no key for 16x8")),
+        ("prover", "prove", KeyRefused("not the key that is registered")),
     ],
 )
 async def test_what_an_operator_mends_is_tried_again_by_itself(
@@ -84,6 +90,34 @@ async def test_what_an_operator_mends_is_tried_again_by_itself(
     assert (await statuses(casino)).count(BatchStatus.FAILED) == 6
     assert casino.ledger.payments == 1
     await casino.assert_settled_once(bets)
+
+
+async def test_a_lane_without_a_house_claims_nothing_until_it_has_one(casino: Casino) -> None:
+    del casino.ledger.houses[LANE]
+    bets = some_bets(4)
+    handle = await casino.start_batch(bets)
+    await casino.reaches(bets, BatchStatus.FAILED)
+    assert (await casino.batch_status(bets)).transitions[-1].detail == "LedgerMisconfigured: lane 0 has no house"
+    assert await casino.batches() == []
+    casino.ledger.houses[LANE] = HOUSE_BALANCE
+    assert (await casino.result(handle)).settled == len(bets)
+    await casino.assert_settled_once(bets)
+
+
+async def test_a_parked_batch_shows_why_by_query_search_attribute_and_details(casino: Casino) -> None:
+    casino.ledger.script.fail("sign", SettlementRefused("the program refuses"))
+    bets = some_bets(4)
+    handle = await casino.start_batch(bets)
+    why = await parked(casino)
+    await casino.reaches(bets, BatchStatus.FAILED)
+    status = await casino.batch_status(bets)
+    assert (status.transitions[-1].status, status.transitions[-1].detail) == (BatchStatus.FAILED, why)
+    found = (await handle.describe()).typed_search_attributes
+    assert found.get(visibility.BATCH_STATUS) == BatchStatus.FAILED
+    metadata: Any = await handle.query("__temporal_workflow_metadata")
+    assert why in metadata.current_details
+    await handle.signal(Settlement.retry)
+    await casino.result(handle)
 
 
 async def test_a_batch_that_a_broken_journal_did_not_take_is_claimed_once_it_is_mended(casino: Casino) -> None:

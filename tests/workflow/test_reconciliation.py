@@ -8,7 +8,7 @@ import pytest
 
 from settlement.errors import ProofRejected
 from settlement.lifecycle import BatchStatus
-from settlement.reconciliation import FindingKind, ReconciliationReport
+from settlement.reconciliation import REPAIRS, FindingKind, ReconciliationReport
 from tests.workflow.casino import LANE, PLAYERS, STRANGER, Casino, bet, some_bets
 
 BETS = some_bets(6)
@@ -159,5 +159,5 @@ async def test_a_settled_bet_in_an_unconfirmed_batch_is_found(casino: Casino) ->
 
 
 async def test_every_kind_of_finding_has_a_test() -> None:
-    elsewhere = {FindingKind.SETTLED_UNRECORDED}
+    elsewhere = {FindingKind.SETTLED_UNRECORDED, *REPAIRS, FindingKind.LOST_BATCH}
     assert {kind for kind, _ in TAMPERING.values()} | elsewhere == set(FindingKind)

@@ -2,11 +2,12 @@
 
 from settlement.batches import BetStatus, Statement, batch_id
 from settlement.bets import RejectionReason
-from settlement.errors import LedgerUnavailable
+from settlement.errors import LedgerUnavailable, ProofRejected
 from settlement.lifecycle import BatchStatus
 from tests.workflow.casino import LANE, PLAYERS, STRANGER, Casino, bet, some_bets
 from tests.workflow.fakes import Fate
 from tests.workflow.test_settlement import ALL_THE_WAY, statuses
+from workflows.settlement import Settlement
 
 
 async def refusal(casino: Casino, bet_id: str) -> tuple[BetStatus, RejectionReason | None]:
@@ -129,13 +130,17 @@ async def test_a_batch_refused_again_and_again_settles_what_is_left(casino: Casi
     await casino.assert_settled_once(bets[3:])
 
 
-async def test_a_number_that_the_chain_has_given_away_is_replaced_at_the_claim(casino: Casino) -> None:
+async def test_a_number_that_the_chain_has_given_away_is_replaced_at_the_next_claim(casino: Casino) -> None:
+    casino.prover.script.fail("prove", ProofRejected("the proof does not verify"))
+    bets = some_bets(3)
+    handle = await casino.start_batch(bets)
+    await casino.reaches(bets, BatchStatus.FAILED)
     for number in (1, 2, 3):
         casino.ledger.take_number(LANE, number)
-    bets = some_bets(3)
-    result = await casino.settle(bets)
+    await handle.signal(Settlement.retry)
+    result = await casino.result(handle)
     assert result.number == 4
-    assert await statuses(casino) == ALL_THE_WAY
+    assert await statuses(casino) == [*ALL_THE_WAY[:2], BatchStatus.FAILED, *ALL_THE_WAY]
     assert [statement.number for statement in casino.prover.proven] == [4]
     assert casino.ledger.payments == 1
 

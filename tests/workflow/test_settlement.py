@@ -226,7 +226,7 @@ async def test_a_settlement_that_continued_as_new_while_submitted_goes_on_withou
         statement=proven,
         proof=await casino.prover.prove(proven),
         attempts=1,
-        may_land=True,
+        live=await casino.journal.attempts(batch_id(LANE, bets)),
     )
     casino.ledger.release()
     again = await casino.client.start_workflow(
