@@ -47,7 +47,7 @@ async def batcher_continued_as_new(casino: Casino) -> list[WorkflowHistory]:
 
     await casino.soon(is_queued)
     so_far = len((await lane.fetch_history()).events)
-    await casino.open_lane(max_bets=3, max_in_flight=2, continue_as_new_after_events=so_far)
+    await casino.start_lane(max_bets=3, max_in_flight=2, continue_as_new_after_events=so_far)
 
     async def continued() -> bool:
         return (await lane.describe()).run_id != first_run
