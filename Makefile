@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: demo up test bench check format program ceremony lock clean
+.PHONY: demo up test test-slow chaos bench check format program ceremony lock clean
 
 demo: .venv/embedded  ## settle real bets end to end on this machine; ARGS="--bets N --players N --seed N --json FILE"
 	$(BIN)/python starter.py demo $(ARGS)
@@ -12,8 +12,14 @@ demo: .venv/embedded  ## settle real bets end to end on this machine; ARGS="--be
 up: .venv/embedded  ## keep the embedded stack running in the foreground
 	$(BIN)/python starter.py up
 
-test: .venv/development ceremony/node_modules/.installed  ## all tests; ARGS="tests/domain -k netting"
+test: .venv/development  ## all tests but the slow ones; ARGS="tests/domain -k netting"
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder $(ARGS)
+
+test-slow: .venv/development ceremony/node_modules/.installed  ## the rehearsal of a ceremony, and every attack proven on every shape
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder -m slow $(ARGS)
+
+chaos: .venv/embedded  ## kill and break everything while bets are placed, then judge; ARGS="--json FILE --seed N --kills N --bets N --minutes N"
+	$(BIN)/python -m chaos $(ARGS)
 
 bench: .venv/embedded  ## what a batch costs on chain; ARGS="--quick --json FILE --only settlement-cost"
 	$(BIN)/python -m bench $(ARGS)

@@ -26,6 +26,8 @@ from settlement.shapes import SHAPES
 from tests.ceremony.background import ROOT, SHAPE
 from tests.e2e.machine import run
 
+pytestmark = pytest.mark.slow
+
 SMALL, LARGER = SHAPES[:2]
 PLAYERS = ("1" * 32, "1" * 31 + "2")
 ZKEY = f"{SHAPE}.zkey"
