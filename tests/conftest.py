@@ -6,7 +6,8 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
-STACKS: Final = "tests/e2e/"
+TOGETHER: Final = ("tests/e2e/", "tests/scenarios/")
+"""Of tests that start stacks, which look for free ports; and of scenarios, which run side by side so that their waits overlap."""
 
 # A machine may be slow at any moment: how long an example takes says nothing about it.
 settings.register_profile("shared machine", deadline=None)
@@ -14,11 +15,11 @@ settings.load_profile("shared machine")
 
 
 class _ByFile(LoadScopeScheduling):
-    """Of two processes that run tests, one gets all of a file's, and one all that start stacks: these look for free ports."""
+    """Of two processes that run tests, one gets all of a file's, and all of what belongs together."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return STACKS if file.startswith(STACKS) else file
+        return next((folder for folder in TOGETHER if file.startswith(folder)), file)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
