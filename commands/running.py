@@ -15,7 +15,7 @@ from temporalio.service import RPCError
 
 from client.connection import TemporalUnreachable, end_process
 from embedded.processes import ChildFailed
-from embedded.stack import StackBusy
+from embedded.site import StackBusy
 from settings import InvalidSetting
 from settlement.errors import CroupierError
 

@@ -4,7 +4,7 @@ import asyncio
 import ctypes
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -53,8 +53,13 @@ class Child:
             await asyncio.sleep(POLL_SECONDS)
 
 
-async def start(name: str, command: Sequence[str | Path], *, log: Path, folder: Path) -> Child:
-    """Starts a child in a session of its own, so that a Ctrl-C reaches only the parent, which stops children in order."""
+async def start(
+    name: str, command: Sequence[str | Path], *, log: Path, folder: Path, environment: Mapping[str, str] | None = None
+) -> Child:
+    """Starts a child in a session of its own, so that a Ctrl-C reaches only the parent, which stops children in order.
+
+    `environment`: the child's; its parent's if None.
+    """
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             *command,
@@ -62,6 +67,7 @@ async def start(name: str, command: Sequence[str | Path], *, log: Path, folder: 
             stdout=output,
             stderr=asyncio.subprocess.STDOUT,
             cwd=folder,
+            env=environment,
             start_new_session=True,
             preexec_fn=_end_with_parent,
         )

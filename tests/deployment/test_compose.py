@@ -17,7 +17,7 @@ import pytest
 import yaml
 from temporalio.envconfig import ClientConfigProfile
 
-from embedded.stack import UPDATE_BYTES_SETTING
+from embedded.site import UPDATE_BYTES_SETTING
 from settings import PREFIX, Settings
 from settlement.limits import MAX_IN_FLIGHT_UPDATE_BYTES
 from workflows import names

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from embedded.stack import ROOT
+from embedded.site import ROOT
 from prover.making import make_development_keys
 from settlement.bets import Bet
 from tests.e2e.machine import Machine, running_machine, state_directory, usual_ports_taken

@@ -21,7 +21,8 @@ import composition
 from client.intake import TemporalIntake
 from embedded import processes
 from embedded.processes import Child
-from embedded.stack import ROOT, Stack, running_stack
+from embedded.site import ROOT
+from embedded.stack import Stack, running_stack
 from journal.adapter import SqlJournal
 from ledger import layout
 from ledger.adapter import SolanaLedger
@@ -82,8 +83,8 @@ def clean_environment(**variables: str) -> dict[str, str]:
     return {**inherited, "COLUMNS": "200", **variables}
 
 
-async def run(command: Sequence[str | Path], variables: dict[str, str]) -> Finished:
-    """Runs a command in the repository with a clean environment and `variables`."""
+async def run(command: Sequence[str | Path], variables: dict[str, str], seconds: float = COMMAND_SECONDS) -> Finished:
+    """Runs a command in the repository with a clean environment and `variables`. It may take so many seconds."""
     process = await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.DEVNULL,
@@ -93,11 +94,11 @@ async def run(command: Sequence[str | Path], variables: dict[str, str]) -> Finis
         env=clean_environment(**variables),
     )
     try:
-        out, err = await asyncio.wait_for(process.communicate(), COMMAND_SECONDS)
+        out, err = await asyncio.wait_for(process.communicate(), seconds)
     except TimeoutError:
         process.kill()
         await process.wait()
-        raise AssertionError(f"{command} did not end within {COMMAND_SECONDS:.0f} s") from None
+        raise AssertionError(f"{command} did not end within {seconds:.0f} s") from None
     assert process.returncode is not None
     return Finished(process.returncode, out.decode(), err.decode())
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
-from embedded.stack import BIN
+from embedded.site import BIN
 from ledger.rpc import RpcClient
 from operations import circuits
 from operations.circuits import register_circuits

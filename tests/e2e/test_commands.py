@@ -13,7 +13,7 @@ import pytest
 from commands.running import STOPPED_STATUS
 from embedded import processes
 from embedded.processes import Child
-from embedded.stack import BIN, ROOT
+from embedded.site import BIN, ROOT
 from operations.views import BetView
 from settlement.bets import Bet, RejectionReason
 from tests.e2e.machine import (

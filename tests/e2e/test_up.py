@@ -13,7 +13,7 @@ import pytest
 from commands.running import STOPPED_STATUS
 from embedded import processes
 from embedded.processes import Child
-from embedded.stack import ROOT
+from embedded.site import ROOT
 from tests.e2e.machine import (
     USUAL_PORTS,
     Finished,

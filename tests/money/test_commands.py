@@ -17,7 +17,7 @@ import composition
 from commands import money
 from commands.money import EARLIER_STATUS, SHOWN_PLAYERS
 from embedded import processes
-from embedded.stack import ROOT
+from embedded.site import ROOT
 from journal.adapter import SqlJournal
 from ledger import layout
 from ledger.cosigning import NotAWithdrawal
@@ -48,7 +48,7 @@ async def claimed(bank: Bank, player: Player, name: str) -> str:
     batch = batch_id(LANE, [bet])
     step = Transition(sequence=0, status=BatchStatus.PENDING, at=NOON)
     async with SqlJournal.open(bank.variables["CROUPIER_JOURNAL_URL"]) as journal:
-        await journal.claim(Claim(batch_id=batch, lane=LANE, bets=(bet,), transition=step))
+        await journal.claim(Claim(batch_id=batch, lane=LANE, bets=(bet,), transition=step, highest_on_chain=0))
     return batch
 
 

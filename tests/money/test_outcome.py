@@ -237,5 +237,3 @@ async def test_a_draft_is_dated_by_a_final_slot_and_differs_from_an_equal_one(no
     assert first.signed_after_slot == 70
     assert first.message.recent_blockhash == second.message.recent_blockhash
     assert bytes(first.message) != bytes(second.message)
-    methods = [method for method, _ in node.calls]
-    assert methods.index("getEpochInfo") < methods.index("getLatestBlockhash")
