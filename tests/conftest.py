@@ -9,6 +9,9 @@ from xdist.scheduler import LoadScopeScheduling
 TOGETHER: Final = ("tests/e2e/", "tests/scenarios/")
 """Of tests that start stacks, which look for free ports; and of scenarios, which run side by side so that their waits overlap."""
 
+SHOWN: Final = "shown"
+"""A property that a test records of itself, for the summary: what a search has covered is part of its result."""
+
 # A machine may be slow at any moment: how long an example takes says nothing about it.
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
@@ -25,3 +28,12 @@ class _ByFile(LoadScopeScheduling):
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
     """Marks for groups, which xdist has for this, are not seen by pytest 9.2."""
     return _ByFile(config, log)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Shows what tests have recorded as `SHOWN`."""
+    reports = [report for key in ("passed", "failed") for report in terminalreporter.stats.get(key, [])]
+    for report in reports:
+        for name, value in getattr(report, "user_properties", ()):
+            if name == SHOWN:
+                terminalreporter.write_line(f"{report.nodeid.partition('::')[0]}: {value}")
