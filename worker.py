@@ -132,7 +132,8 @@ def settlement_activities(
         Placing(intake).place_bet,
         taking_over.take_over,
         taking_over.unheard_signals,
-        Recovering(journal, ledger, settlements).recover_lane,
+        taking_over.is_done,
+        Recovering(journal, ledger, settlements, intake).recover_lane,
         Reconciling(journal, ledger).reconcile_lane,
         CircuitReading(ledger).read_circuits,
     ]

@@ -88,9 +88,9 @@ class ClaimRequest(BaseModel):
 class ClaimOutcome(BaseModel):
     """What stands after a claim.
 
-    `settling`: how many bets are left to settle. `sequence`: the batch's latest transition in the journal. With a `statement` the
-    batch is Proving, with a `landing` it is Confirmed already. With neither, it has to wait for something (`waiting_for` says what,
-    for people; `number` is None if it is not claimed yet), or no bet is left to settle.
+    `settling`: how many bets are left to settle. `sequence`: the batch's latest transition in the journal. With a `landing` the batch
+    is Confirmed already, by its `statement`; with a `statement` alone it is Proving. With neither, it has to wait for something
+    (`waiting_for` says what, for people; `number` is None if it is not claimed yet), or no bet is left to settle.
     `none_live`: no attempt of the request's can land any more. `own_bets`: the journal's, if they were asked for.
     """
 
@@ -140,15 +140,16 @@ class Claiming:
         # Before anything is decided anew: what was signed may have settled the batch, or may still.
         signed_standing = await self._standing_of_signed(request)
         batch = await self._claimed(request, signed_standing)
-        if batch.status is BatchStatus.CONFIRMED:
-            summary = await self._journal.batch(batch.batch_id)
-            return _outcome(batch, landing=summary.landing if summary else None)
         if request.signed is not None:
             await self._journal.restore_attempts(batch.batch_id, request.signed.attempts)
+        if batch.status is BatchStatus.CONFIRMED:
+            return await self._confirmed(request, batch)
         house = await self._ledger.house(request.lane)
         if request.taken is not None:
             batch = await self._renumber(request, batch, request.taken, house.highest_batch)
         vaults = await self._vaults(batch)
+        if any(bet.player not in vaults for bet in batch.bets):
+            vaults = await self._vaults(batch, by_quorum=True)
         batch = await self._eject_without_vault(batch, vaults)
 
         uncovered = _uncovered(batch.bets, vaults)
@@ -162,9 +163,12 @@ class Claiming:
             waiting = await self._journal.players_waiting(batch.lane, batch.number, sorted(uncovered))
             if waiting:
                 return _outcome(batch, waiting_for=f"earlier batches of {', '.join(waiting)} to become final")
-            # What an earlier batch has paid meanwhile counts: the balances are read after it is known to be final.
-            vaults = await self._vaults(batch)
-            uncovered = _uncovered(batch.bets, vaults)
+            if uncovered:
+                # What an earlier batch has paid meanwhile counts: the balances are read after it is known to be final.
+                vaults = await self._vaults(batch, by_quorum=True)
+                if any(bet.player not in vaults for bet in batch.bets):
+                    raise LedgerUnavailable(f"the nodes contradict each other on the vaults of lane {batch.lane}")
+                uncovered = _uncovered(batch.bets, vaults)
             attempts = await self._journal.attempts(batch.batch_id)
             try:
                 standing = await self._standing(batch, vaults, attempts)
@@ -192,12 +196,43 @@ class Claiming:
         own_bets = tuple(record.bet for record in records) if request.own_bets else ()
         return _outcome(batch, statement=_statement(batch, vaults), none_live=none_live, own_bets=own_bets)
 
+    async def _confirmed(self, request: ClaimRequest, batch: ClaimedBatch) -> ClaimOutcome:
+        """What was settled, for whoever has to ask whether a fork can still undo it; of the chain nothing is asked here."""
+        summary = await self._journal.batch(batch.batch_id)
+        if summary is None or summary.landing is None:
+            raise JournalUnavailable(f"the journal has just lost batch {batch.batch_id}: again")
+        indices = {slot.player: slot.vault_index for slot in await self._journal.slots(batch.batch_id)}
+        is_whole = batch.bets and indices.keys() == {bet.player for bet in batch.bets}
+        statement = statement_for(batch.lane, batch.number, batch.bets, indices) if is_whole else None
+        if statement is None or statement.bets_root != summary.bets_root:
+            raise JournalConflict(
+                f"the bets that the journal calls settled in batch {batch.batch_id} are not those of its recorded root: compare journal"
+                " and chain by hand (`python starter.py reconcile`)"
+            )
+        records = await self._journal.bets_of(batch.batch_id) if request.own_bets else []
+        own_bets = tuple(record.bet for record in records)
+        return _outcome(batch, statement=statement, landing=summary.landing, own_bets=own_bets)
+
     async def _claimed(self, request: ClaimRequest, signed_standing: Standing) -> ClaimedBatch:
         """The batch as the journal holds it now, or takes it."""
+        try:
+            return await self._claimed_as(request, request.number)
+        except NumberInUse:
+            # Another number only if nothing of it was settled under the one that it had, and nothing can be any more.
+            if request.number is None or signed_standing is not Standing.NONE_LIVE:
+                raise
+            if request.revived and not await self._is_settled_by_another(request.lane, request.number):
+                raise
+            return await self._claimed_as(request, None)
+
+    async def _claimed_as(self, request: ClaimRequest, number: int | None) -> ClaimedBatch:
         pending = transition(0, BatchStatus.PENDING, request.pending_detail)
         if request.own_bets:
             try:
-                return await self._journal.resume(request.batch_id, request.lane, pending)
+                return _with_others(
+                    await self._journal.resume(request.batch_id, request.lane, pending, number, request.refused),
+                    request,
+                )
             except BatchUnknown:
                 if not request.bets or request.number is None:
                     raise
@@ -206,21 +241,11 @@ class Claiming:
             lane=request.lane,
             bets=request.bets,
             transition=pending,
-            number=request.number,
+            number=number,
             refused=request.refused,
             duplicates=request.duplicates,
         )
-        if request.number is None:
-            return await self._claimed_anew(claim)
-        try:
-            return await self._journal.claim(claim)
-        except NumberInUse:
-            # A new number only if nothing of it was settled under the one that it had, and nothing can be any more.
-            if signed_standing is not Standing.NONE_LIVE:
-                raise
-            if request.revived and not await self._is_settled_by_another(request.lane, request.number):
-                raise
-            return await self._claimed_anew(claim.model_copy(update={"number": None}))
+        return await (self._claimed_anew(claim) if number is None else self._journal.claim(claim))
 
     async def _is_settled_by_another(self, lane: int, number: int) -> bool:
         """Whether the final record of a number that another batch has in the journal is that one's: no other can land there then."""
@@ -282,8 +307,9 @@ class Claiming:
                 await asyncio.sleep(POLL_SECONDS)
         return None
 
-    async def _vaults(self, batch: ClaimedBatch) -> dict[str, Vault]:
-        return await self._ledger.vaults(batch.lane, sorted({bet.player for bet in batch.bets}))
+    async def _vaults(self, batch: ClaimedBatch, *, by_quorum: bool = False) -> dict[str, Vault]:
+        """`by_quorum`: a bet is refused only by what these lack."""
+        return await self._ledger.vaults(batch.lane, sorted({bet.player for bet in batch.bets}), by_quorum=by_quorum)
 
     async def _eject_without_vault(self, batch: ClaimedBatch, vaults: Mapping[str, Vault]) -> ClaimedBatch:
         refused = [_without_vault(bet) for bet in batch.bets if bet.player not in vaults]
@@ -330,6 +356,12 @@ class Claiming:
 
 def _statement(batch: ClaimedBatch, vaults: Mapping[str, Vault]) -> Statement:
     return statement_for(batch.lane, batch.number, batch.bets, {p: vault.index for p, vault in vaults.items()})
+
+
+def _with_others(resumed: ClaimedBatch, request: ClaimRequest) -> ClaimedBatch:
+    """With what was another batch's when this one was cut: of that it has no rows, and a run after this one must know it as well."""
+    conflicts = [bet for bet in request.refused if bet.reason is RejectionReason.CONFLICT]
+    return resumed.model_copy(update={"refused": (*resumed.refused, *conflicts), "duplicates": request.duplicates})
 
 
 def _settled_twice(signed: Signed, batch: ClaimedBatch, vaults: Mapping[str, Vault]) -> str:

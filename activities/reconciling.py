@@ -25,16 +25,23 @@ from settlement.reconciliation import (
 
 BATCHES_PER_PAGE: Final = 100
 
+MAX_ANSWERED_BYTES: Final = 1_000_000
+"""Of findings so much is answered, of all lanes that are compared in one run: Temporal takes 2 MB as a result."""
+
 logger = structlog.get_logger(__name__)
 
 
 class ReconcileRequest(BaseModel):
-    """Which lane to compare. `run_id` names the run, so that a repeated try writes one report. `found_before`: goes into it, too."""
+    """Which lane to compare. `run_id` names the run, so that a repeated try writes one report. `found_before`: goes into it, too.
+
+    `room`: how many bytes of findings may be answered.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     run_id: str
     lane: int
+    room: int = MAX_ANSWERED_BYTES
     found_before: tuple[Finding, ...] = ()
 
 
@@ -47,14 +54,17 @@ class Reconciling:
 
     @activity.defn
     async def reconcile_lane(self, request: ReconcileRequest) -> ReconciliationReport:
-        """Compares every batch of the lane with its signature and record on chain, and the nets with what really moved."""
+        """Compares every batch of the lane with its signature and record on chain, and the nets with what really moved.
+
+        Answers an extract of the report, which stands whole in the journal.
+        """
         with application_errors():
             async with heartbeating():
                 report = await self._compare(request)
             await self._journal.record_reconciliation(report)
         for finding in report.findings[len(request.found_before) :]:
             logger.error("reconciliation_finding", lane=request.lane, **finding.model_dump(mode="json"))
-        return report
+        return report.extract(request.room)
 
     async def _compare(self, request: ReconcileRequest) -> ReconciliationReport:
         records = {record.number: record for record in await self._ledger.batch_records(request.lane)}

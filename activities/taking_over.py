@@ -68,6 +68,12 @@ class TakingOver:
             async with heartbeating():
                 return await self._predecessors.unheard_signals(request.lane, request.run_id, request.after)
 
+    @activity.defn
+    async def is_done(self, batch_id: str) -> bool:
+        """Whether the batch's Settlement has completed, and so may have told its end before anybody listened."""
+        with application_errors():
+            return await self._settlements.execution(batch_id) is Execution.COMPLETED
+
     async def _bring_rejections(self, lane: int, run_id: str) -> None:
         start = 0
         while page := await self._predecessors.rejections(lane, run_id, start, REJECTIONS_PER_PAGE):

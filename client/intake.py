@@ -8,16 +8,18 @@ from typing import Any, Final, TypeVar
 from pydantic_core import to_json
 from temporalio.client import (
     Client,
+    WorkflowExecutionStatus,
     WorkflowHandle,
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
-from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.common import Priority, QueryRejectCondition, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from client.answers import MAY_PASS, temporal_errors
 from settlement.bets import Bet, excerpt, lane_of, parse_bet
-from settlement.errors import BetRejected, InvalidBet, LaneSaturated, LaneUnavailable
+from settlement.errors import BetRejected, InvalidBet, LaneSaturated, LaneUnavailable, TemporalRefused
 from settlement.intake import Answer, BetOutcome
 from settlement.limits import MAX_BET_BYTES
 from settlement.receipts import Receipt
@@ -33,6 +35,12 @@ MAX_SENDS: Final = 10
 FIRST_WAIT_SECONDS: Final = 0.05
 LONGEST_WAIT_SECONDS: Final = 2.0
 """Waits between sends double from the first to the longest, with jitter."""
+
+SENT_AGAIN: Final = MAY_PASS | {RPCStatusCode.FAILED_PRECONDITION, RPCStatusCode.INTERNAL, RPCStatusCode.UNKNOWN}
+"""What a send may fail with and be repeated, the outcome unknown. The last two stand for a connection that broke off."""
+
+TRACKED_PRIORITY: Final = Priority(priority_key=5)
+"""The lowest: where tasks pile up, the many workflows of tracked bets stand behind those of lanes and batches, which they wait for."""
 
 
 class TemporalIntake:
@@ -56,9 +64,35 @@ class TemporalIntake:
             static_summary=f"lane {lane}",
         )
 
+    async def restart_batcher(self, lane: int) -> bool:
+        """Starts the lane's Batcher if the latest run of it has ended; whether it did."""
+        batcher_id = names.batcher_id(lane)
+        with temporal_errors(batcher_id, TemporalRefused):
+            try:
+                latest = await self._batcher(lane).describe()
+            except RPCError as error:
+                if error.status is RPCStatusCode.NOT_FOUND:
+                    return False  # It holds nothing that anybody waits for; the next placement starts it.
+                raise
+            if latest.status is WorkflowExecutionStatus.RUNNING:
+                return False
+            try:
+                await self._client.start_workflow(
+                    Batcher.run,
+                    BatcherInput(lane=lane, settings=self._settings),
+                    id=batcher_id,
+                    task_queue=names.SETTLEMENT_QUEUE,
+                    id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                    id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+                    static_summary=f"lane {lane}: started again by the reconciliation",
+                )
+            except WorkflowAlreadyStartedError:
+                return False
+        return True
+
     async def status(self, lane: int) -> BatcherStatus:
-        """What the lane's Batcher holds now."""
-        return await self._batcher(lane).query(Batcher.status)
+        """What the lane's Batcher holds now. Raises `WorkflowQueryRejectedError` if it has ended."""
+        return await self._batcher(lane).query(Batcher.status, reject_condition=QueryRejectCondition.NOT_OPEN)
 
     async def place(self, bet: Bet, *, tracked: bool) -> BetOutcome:
         """Places one bet by update. Raises `LaneSaturated`, `LaneUnavailable`."""
@@ -102,6 +136,7 @@ class TemporalIntake:
                 task_queue=names.SETTLEMENT_QUEUE,
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 static_summary=f"{bet.player}: {bet.stake} lamports",
+                priority=TRACKED_PRIORITY,
             )
         except WorkflowAlreadyStartedError:
             outcome = await self.place(bet, tracked=False)
@@ -115,9 +150,13 @@ class TemporalIntake:
     async def _update(self, lane: int, door: str, argument: Any, result: type[Result]) -> Result:
         """Sends until the Batcher has answered: a bet that it took without our hearing of it is a duplicate the next time."""
         wait = FIRST_WAIT_SECONDS
-        why = f"see why the workflow tasks of {names.batcher_id(lane)} fail in Temporal's Web UI"
+        tasks_fail = f"see why the workflow tasks of {names.batcher_id(lane)} fail in Temporal's Web UI"
+        why, missing = tasks_fail, False
         for _ in range(MAX_SENDS):
             try:
+                if missing:
+                    await self.ensure_batcher(lane)
+                    missing = False
                 return await self._batcher(lane).execute_update(  # pyright: ignore[reportUnknownMemberType] - generic in the SDK
                     door, argument, result_type=result
                 )
@@ -137,12 +176,13 @@ class TemporalIntake:
             except RPCError as error:
                 if error.status is RPCStatusCode.RESOURCE_EXHAUSTED:
                     raise LaneSaturated(f"lane {lane} has too many updates in flight: send again later") from error
-                if error.status is RPCStatusCode.NOT_FOUND:
-                    await self.ensure_batcher(lane)
+                missing = error.status is RPCStatusCode.NOT_FOUND
+                if not missing and error.status not in SENT_AGAIN:
+                    raise
                 # The server drops the updates of a workflow task that fails, as it does by design where a signal comes in while
                 # the Batcher continues as new.
-                elif error.status is not RPCStatusCode.FAILED_PRECONDITION:
-                    raise
+                dropped = error.status is RPCStatusCode.FAILED_PRECONDITION
+                why = tasks_fail if dropped else f"see whether Temporal answers ({error.message})"
             await asyncio.sleep(wait * random.uniform(0.5, 1.0))
             wait = min(wait * 2, LONGEST_WAIT_SECONDS)
         raise LaneUnavailable(

@@ -2,8 +2,8 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any, Final
 
@@ -16,10 +16,10 @@ from temporalio.client import (
     WorkflowExecutionStatus,
     WorkflowHandle,
     WorkflowHistoryEventFilterType,
-    WorkflowQueryFailedError,
 )
 from temporalio.service import RPCError, RPCStatusCode
 
+from client.answers import MAY_PASS, started_with, temporal_errors
 from settlement.bets import Rejection, excerpt
 from settlement.errors import LaneUnavailable, PredecessorUnread
 from settlement.lanes import Estate, LookBack, UnheardSignal, UnheardSignals
@@ -42,17 +42,6 @@ UNHEARD_PAGE_BYTES: Final = 1_000_000
 MAX_ARGUMENT_BYTES: Final = 100_000
 """Of a longer argument to a signal an excerpt is taken: it is no bet, and is recorded as malformed."""
 
-MAY_PASS: Final = frozenset(
-    {
-        RPCStatusCode.CANCELLED,
-        RPCStatusCode.DEADLINE_EXCEEDED,
-        RPCStatusCode.RESOURCE_EXHAUSTED,
-        RPCStatusCode.UNAVAILABLE,
-        RPCStatusCode.ABORTED,
-    }
-)
-"""What Temporal says where asking again may help; the first two where no worker has answered a query in time."""
-
 
 class TemporalPredecessors:
     """Fulfils `settlement.ports.Predecessors`."""
@@ -62,7 +51,7 @@ class TemporalPredecessors:
 
     async def latest(self, look: LookBack) -> str | None:
         workflow_id = names.batcher_id(look.lane)
-        async with _errors(workflow_id):
+        with _errors(workflow_id):
             runs = await self._listed(workflow_id, look.run_id)
             for run in sorted(runs, key=lambda run: run.start_time, reverse=True):
                 if run.start_time > look.begun:
@@ -79,7 +68,7 @@ class TemporalPredecessors:
     async def estate(self, lane: int, run_id: str) -> Estate:
         workflow_id = names.batcher_id(lane)
         run = self._run(lane, run_id)
-        async with _errors(workflow_id):
+        with _errors(workflow_id):
             try:
                 return Estate(run_id=run_id, state=await run.query(Batcher.state, rpc_timeout=ANSWER_TIMEOUT))
             except RPCError as error:
@@ -94,7 +83,7 @@ class TemporalPredecessors:
             return Estate(run_id=run_id, state=state, unheard=True)
 
     async def rejections(self, lane: int, run_id: str, start: int, limit: int) -> list[Rejection]:
-        async with _errors(names.batcher_id(lane)):
+        with _errors(names.batcher_id(lane)):
             return await self._run(lane, run_id).query(
                 Batcher.rejections, args=[start, limit], rpc_timeout=ANSWER_TIMEOUT
             )
@@ -102,7 +91,7 @@ class TemporalPredecessors:
     async def unheard_signals(self, lane: int, run_id: str, after: int) -> UnheardSignals:
         signals: list[UnheardSignal] = []
         room = UNHEARD_PAGE_BYTES
-        async with _errors(names.batcher_id(lane)):
+        with _errors(names.batcher_id(lane)):
             async for event in self._run(lane, run_id).fetch_history_events():
                 if event.event_id <= after or event.event_type != EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED:
                     continue
@@ -151,11 +140,10 @@ class TemporalPredecessors:
         return False
 
     async def _input(self, run: WorkflowHandle[Any, Any]) -> BatcherInput:
-        async for event in run.fetch_history_events(page_size=1):
-            payloads = event.workflow_execution_started_event_attributes.input.payloads
-            (request,) = await self._client.data_converter.decode(payloads, [BatcherInput])
-            return request
-        raise PredecessorUnread(f"run {run.run_id} of {run.id} has no history")
+        request = await started_with(self._client, run, BatcherInput)
+        if request is None:
+            raise PredecessorUnread(f"run {run.run_id} of {run.id} has no history")
+        return request
 
 
 def _closing_event(run: WorkflowHandle[Any, Any]) -> AsyncIterator[HistoryEvent]:
@@ -178,17 +166,8 @@ def _bounded(payload: Payload) -> Payload:
     return Payload(metadata=payload.metadata, data=excerpt(payload.data.decode(errors="replace")).encode())
 
 
-@asynccontextmanager
-async def _errors(workflow_id: str) -> AsyncGenerator[None]:
-    """Turns what Temporal says into the port's errors."""
-    try:
-        yield
-    except WorkflowQueryFailedError as error:
-        raise PredecessorUnread(f"{_remedy(workflow_id)} (it cannot be replayed: {error})") from error
-    except RPCError as error:
-        if error.status in MAY_PASS:
-            raise LaneUnavailable(f"Temporal does not tell of {workflow_id}: {error.message}") from error
-        raise PredecessorUnread(f"{_remedy(workflow_id)} ({error.message})") from error
+def _errors(workflow_id: str) -> AbstractContextManager[None]:
+    return temporal_errors(workflow_id, lambda said: PredecessorUnread(f"{_remedy(workflow_id)} ({said})"))
 
 
 def _remedy(workflow_id: str) -> str:

@@ -60,15 +60,18 @@ class SqlJournal:
         async with self._database.write() as connection:
             return await claiming.claim(connection, claim)
 
-    async def resume(self, batch_id: str, lane: int, transition: Transition) -> ClaimedBatch:
+    async def resume(
+        self, batch_id: str, lane: int, transition: Transition, number: int | None, refused: Sequence[RefusedBet]
+    ) -> ClaimedBatch:
         """Refusals of what never became a bet of the batch, and duplicates, are not told again: no row of the batch's has them."""
         async with self._database.write() as connection:
-            return await claiming.resume(connection, batch_id, lane, transition)
+            return await claiming.resume(connection, batch_id, lane, transition, number, refused)
 
     async def record_transition(self, batch_id: str, transition: Transition) -> None:
         """Raises `IllegalTransition`, also for Confirmed, which only `confirm` records.
 
-        `JournalConflict` is raised also if a later transition is recorded already.
+        `BatchUnknown` is raised also if it cannot follow because those between are missing; `JournalConflict` also if a later
+        transition is recorded already.
         """
         async with self._database.write() as connection:
             await progress.record_transition(connection, batch_id, transition)

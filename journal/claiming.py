@@ -1,6 +1,6 @@
 """Gives bets to batches and numbers to batches: each bet id to one batch for good, each number of a lane to one batch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from sqlalchemy import RowMapping, or_, select
@@ -31,7 +31,7 @@ async def claim(connection: AsyncConnection, asked: Claim) -> ClaimedBatch:
     if known is not None:
         # First, since it locks the batch: from here on no bet is ejected from under the answer.
         status, sequence = await make_pending(connection, asked.batch_id, asked.transition)
-        number = await _caught_up(connection, asked, known, status)
+        number = await _caught_up(connection, asked.batch_id, asked.lane, known, status, asked.number, asked.refused)
         answer, _ = await _answer(connection, asked, number)
         return answer.model_copy(update={"status": status, "sequence": sequence})
     number = await _number_for(connection, asked, last_number)
@@ -56,7 +56,7 @@ async def claim(connection: AsyncConnection, asked: Claim) -> ClaimedBatch:
         bets,
         [bet_row(bet, asked.lane, asked.batch_id, position) for _, (position, bet) in sorted(places.items())],
     )
-    await _reject_again(connection, asked)
+    await _reject_again(connection, asked.batch_id, asked.refused)
     answer, conflicts = await _answer(connection, asked, number)
     await insert_new(
         connection,
@@ -77,20 +77,28 @@ async def claim(connection: AsyncConnection, asked: Claim) -> ClaimedBatch:
     return answer
 
 
-async def resume(connection: AsyncConnection, batch_id: str, lane: int, transition: Transition) -> ClaimedBatch:
+async def resume(
+    connection: AsyncConnection,
+    batch_id: str,
+    lane: int,
+    transition: Transition,
+    number: int | None,
+    refused: Sequence[RefusedBet],
+) -> ClaimedBatch:
     """See `Journal.resume`."""
     _check_pending(batch_id, transition)
     await lock_lane(connection, lane)
-    number = await _number_of(connection, batch_id, lane)
-    if number is None:
+    known = await _number_of(connection, batch_id, lane)
+    if known is None:
         raise BatchUnknown(f"the journal holds no batch {batch_id}, so it knows of no bets to settle in it")
     status, sequence = await make_pending(connection, batch_id, transition)
+    number = await _caught_up(connection, batch_id, lane, known, status, number, refused)
     rows = await connection.execute(select(bets).where(bets.c.batch_id == batch_id).order_by(bets.c.position))
     live: list[Bet] = []
-    refused: list[RefusedBet] = []
+    left_out: list[RefusedBet] = []
     for row in rows.mappings():
         if row["status"] == BetStatus.REJECTED:
-            refused.append(_refused(row))
+            left_out.append(_refused(row))
         else:
             live.append(bet_of(row))
     return ClaimedBatch(
@@ -100,7 +108,7 @@ async def resume(connection: AsyncConnection, batch_id: str, lane: int, transiti
         status=status,
         sequence=sequence,
         bets=tuple(live),
-        refused=tuple(refused),
+        refused=tuple(left_out),
         duplicates=(),
     )
 
@@ -147,25 +155,33 @@ async def _number_for(connection: AsyncConnection, asked: Claim, last_number: in
     return number
 
 
-async def _caught_up(connection: AsyncConnection, asked: Claim, known: int, status: BatchStatus) -> int:
+async def _caught_up(
+    connection: AsyncConnection,
+    batch_id: str,
+    lane: int,
+    known: int,
+    status: BatchStatus,
+    number: int | None,
+    refused: Sequence[RefusedBet],
+) -> int:
     """Brings a known batch's number and refusals up to what its workflow knows; a number that is given anew is always higher."""
     if status == BatchStatus.CONFIRMED:
         return known
-    await _reject_again(connection, asked)
-    if asked.number is None or asked.number <= known:
+    await _reject_again(connection, batch_id, refused)
+    if number is None or number <= known:
         return known
-    await require_free(connection, asked.batch_id, asked.lane, asked.number)
-    await set_number(connection, asked.batch_id, asked.number)
-    return asked.number
+    await require_free(connection, batch_id, lane, number)
+    await set_number(connection, batch_id, number)
+    return number
 
 
-async def _reject_again(connection: AsyncConnection, asked: Claim) -> None:
+async def _reject_again(connection: AsyncConnection, batch_id: str, refused: Sequence[RefusedBet]) -> None:
     """Rejects what was rejected of the batch before the journal lost that. What another batch has by now is its own to decide."""
-    rows = await connection.execute(select(bets.c.bet_id).where(bets.c.batch_id == asked.batch_id))
+    rows = await connection.execute(select(bets.c.bet_id).where(bets.c.batch_id == batch_id))
     held = set(rows.scalars())
-    lost = [bet for bet in asked.refused if bet.reason is not RejectionReason.CONFLICT and bet.bet_id in held]
+    lost = [bet for bet in refused if bet.reason is not RejectionReason.CONFLICT and bet.bet_id in held]
     if lost:
-        await reject(connection, asked.batch_id, lost)
+        await reject(connection, batch_id, lost)
 
 
 def _of_others(asked: Claim) -> Mapping[str, DuplicateBet | RefusedBet]:

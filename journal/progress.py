@@ -164,6 +164,10 @@ async def record_attempt(connection: AsyncConnection, batch_id: str, attempt: Si
         raise JournalConflict(
             f"attempt {attempt.attempt} is signed for number {attempt.number}, batch {batch_id} has {batch['number']}"
         )
+    if batch["bets_root"] is None:
+        raise BatchUnknown(
+            f"the journal holds no statement of what attempt {attempt.attempt} of batch {batch_id} settles"
+        )
     if batch["bets_root"] != field_hex(attempt.bets_root):
         raise JournalConflict(f"attempt {attempt.attempt} of batch {batch_id} is not signed for its recorded statement")
     if attempt.attempt >= MAX_ATTEMPTS_PER_BATCH:
@@ -266,8 +270,14 @@ async def _append(connection: AsyncConnection, batch_id: str, transition: Transi
         raise JournalConflict(
             f"transition {transition.sequence} of batch {batch_id} is missing, but {last_sequence} is there"
         )
-    status = await connection.scalar(select(batches.c.status).where(batches.c.batch_id == batch_id))
-    check_transition(BatchStatus(status), transition.status)
+    recorded = await connection.scalar(select(batches.c.status).where(batches.c.batch_id == batch_id))
+    status = BatchStatus(recorded)
+    if transition.sequence > last_sequence + 1 and transition.status not in LEGAL_TRANSITIONS[status]:
+        raise BatchUnknown(
+            f"batch {batch_id} cannot go from {status} (transition {last_sequence}) to {transition.status} (transition"
+            f" {transition.sequence}): the journal has lost what was between, as one does that is restored from an older copy"
+        )
+    check_transition(status, transition.status)
     if transition.sequence < MAX_TRANSITIONS_PER_BATCH or transition.status == BatchStatus.CONFIRMED:
         await connection.execute(transitions.insert().values(batch_id=batch_id, **transition.model_dump()))
     await connection.execute(batches.update().where(batches.c.batch_id == batch_id).values(status=transition.status))

@@ -21,7 +21,7 @@ async def record_reconciliation(connection: AsyncConnection, report: Reconciliat
     """See `Journal.record_reconciliation`. A run has one report for each lane."""
     inserted = await connection.execute(
         insert_if_new(connection, reconciliations).returning(reconciliations.c.run_id),
-        report.model_dump(exclude={"findings"}),
+        report.model_dump(exclude={"findings", "further"}),
     )
     if inserted.scalar_one_or_none() is None or not report.findings:
         return

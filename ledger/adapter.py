@@ -16,9 +16,9 @@ from solders.pubkey import Pubkey
 from ledger import layout
 from ledger.failures import Failure, Fault
 from ledger.fees import PriceBounds, estimated_price
-from ledger.judging import NUMBER_SETTLED, Judge, measure, number_taken
+from ledger.judging import NUMBER_SETTLED, Judge, last_valid_height, measure, number_taken
 from ledger.lookup_tables import SettlementTables
-from ledger.nodes import Doubted, joined
+from ledger.nodes import Doubted
 from ledger.program_errors import ProgramError
 from ledger.reading import PROVISION_REMEDY, ProgramReader
 from ledger.rpc import INVALID_PARAMS, READ_COMMITMENT, ConfirmedAt, RequestRefused, RpcClient
@@ -35,6 +35,7 @@ from ledger.transactions import (
 from settlement.batches import Proof, SignedAttempt, Statement, Verdict
 from settlement.errors import (
     AlreadySettled,
+    BatchNumberTaken,
     HouseUncovered,
     LedgerMisconfigured,
     LedgerUnavailable,
@@ -70,12 +71,11 @@ class SolanaLedger(ProgramReader):
         If no second one does, `LedgerUnavailable`: it may lag behind what covers the batch, or lie.
         """
         settle = settle_instruction(statement, proof, self._program, self._authority_key)
-        finalized_slot = await self._finalized_slot()
         refusals: list[SettlementRefused] = []
 
         async def signed_on(node: RpcClient) -> SignedAttempt:
             try:
-                return await self._sign_on(node, statement, settle, attempt, finalized_slot)
+                return await self._sign_on(node, statement, settle, attempt)
             except SettlementRefused as refusal:
                 if len(self._nodes.nodes) == 1 or any(_is_same(refusal, other) for other in refusals):
                     raise
@@ -84,22 +84,17 @@ class SolanaLedger(ProgramReader):
 
         return await self._nodes.on_one(signed_on)
 
-    async def _finalized_slot(self) -> int:
-        """What a simulation must be as of, so that several nodes' refusals can be weighed against each other."""
-        if len(self._nodes.nodes) == 1:
-            return 0
-        finalized, silent = await self._nodes.everywhere(lambda node: node.epoch_info("finalized"))
-        if not finalized:
-            raise joined(silent.values())
-        return measure([info.absolute_slot for info in finalized.values()])
-
-    async def _sign_on(
-        self, node: RpcClient, statement: Statement, settle: Instruction, attempt: int, finalized_slot: int
-    ) -> SignedAttempt:
+    async def _sign_on(self, node: RpcClient, statement: Statement, settle: Instruction, attempt: int) -> SignedAttempt:
         fitting = await self._tables.fitting(node, settle, statement.lane)
         tables = fitting.tables
         estimate = await estimated_price(node, settle, self._authority_key)
         blockhash = await node.latest_blockhash(READ_COMMITMENT)
+        # Only after the blockhash: how far above what is final it may be is known then.
+        least_slot, last_valid = 0, blockhash.last_valid_block_height
+        if len(self._nodes.nodes) > 1:
+            finalized = await self._finalized()
+            least_slot = measure([info.absolute_slot for info in finalized])
+            last_valid = last_valid_height(last_valid, [info.block_height for info in finalized])
 
         def message(unit_limit: int) -> MessageV0:
             return settlement_message(
@@ -118,16 +113,16 @@ class SolanaLedger(ProgramReader):
                 self._tables.forget(statement.lane)
                 said = f"{node.name} does not resolve the lookup tables of lane {statement.lane}: {refusal}"
                 # They were deactivated since they were read. Of tables read just now it might be said for ever.
-                raise (SettlementRefused(said) if fitting.is_fresh else LedgerUnavailable(said)) from None
+                raise (SettlementRefused(said) if fitting.is_fresh else LedgerUnavailable(said)) from refusal
             if refusal.transaction_error is not None:
                 failure = Failure.of(refusal.transaction_error, [SETTLE_POSITION])
                 await self._raise_refusal(node, statement, failure)
-            raise SettlementRefused(str(refusal)) from None
+            raise SettlementRefused(str(refusal)) from refusal
         simulation = seen.value
         if simulation.err is not None:
-            if seen.slot < finalized_slot:
+            if seen.slot < least_slot:
                 raise LedgerUnavailable(
-                    f"{node.name} simulates as of slot {seen.slot}, behind slot {finalized_slot} that is finalized"
+                    f"{node.name} simulates as of slot {seen.slot}, behind slot {least_slot} that is finalized"
                 )
             await self._raise_refusal(node, statement, Failure.of(simulation.err, [SETTLE_POSITION]))
         if simulation.units_consumed is None:
@@ -139,7 +134,7 @@ class SolanaLedger(ProgramReader):
             bets_root=statement.bets_root,
             signature=signature,
             raw=raw,
-            last_valid_block_height=blockhash.last_valid_block_height,
+            last_valid_block_height=last_valid,
         )
 
     async def broadcast(self, attempt: SignedAttempt) -> None:
@@ -222,9 +217,15 @@ class SolanaLedger(ProgramReader):
 
 
 def _is_same(refusal: SettlementRefused, other: SettlementRefused) -> bool:
-    """Whether two nodes refuse the same, in whatever words."""
-    return type(refusal) is type(other) and _position(refusal) == _position(other)
+    """Whether two nodes refuse the same, in whatever words of their own."""
+    return type(refusal) is type(other) and _reason(refusal) == _reason(other)
 
 
-def _position(refusal: SettlementRefused) -> int | None:
-    return refusal.position if isinstance(refusal, VaultUncovered) else None
+def _reason(refusal: SettlementRefused) -> int | str | None:
+    """What tells refusals of one type apart."""
+    if isinstance(refusal, VaultUncovered):
+        return refusal.position
+    if isinstance(refusal, HouseUncovered | BatchNumberTaken):
+        return None
+    # The node's own code where it does not run the transaction, what the program or the runtime says where it does.
+    return refusal.__cause__.code if isinstance(refusal.__cause__, RequestRefused) else str(refusal)

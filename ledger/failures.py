@@ -24,6 +24,8 @@ class Fault(Enum):
     """The node does not know the blockhash (any more, or yet)."""
     PROCESSED = auto()
     """The transaction has been processed before."""
+    UNITS = auto()
+    """The limit of compute units that was signed did not do. The next simulation tells a better one."""
     SETTLEMENT = auto()
     """The settlement itself."""
 
@@ -47,6 +49,8 @@ _FAULT_BY_INSTRUCTION_NAME: Final = {
     "AccountNotExecutable": Fault.PROVISIONING,
     "IncorrectProgramId": Fault.PROVISIONING,
     "InvalidAccountData": Fault.PROVISIONING,
+    "ComputationalBudgetExceeded": Fault.UNITS,
+    "ProgramFailedToComplete": Fault.UNITS,
 }
 
 _FAULT_BY_PROGRAM_ERROR: Final = {

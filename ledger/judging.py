@@ -7,10 +7,11 @@ would pay twice. What it relies on:
   those before it called final.
 - A node that does not know an attempt proves that it cannot land only if its own finalized height is past the attempt's last
   valid block, its answer is as of a slot at or above the highest finalized slot that any node has named, it keeps the history
-  back to the attempt, and no other node knows the attempt.
+  back to the attempt, and no other node knows the attempt: none, that is, whose own answers are not behind that slot, and no
+  node shows it as final. What is not final in a slot that the denying node has finalized is none of the chain's.
 - Such a proof is asked of two nodes where two or more are configured, and so is every other verdict that lets a batch be signed
   anew or numbered anew: of two nodes at least one is honest if at most one lies, and the word of an honest one is a proof by
-  itself. A record with the batch's own root is believed of one node.
+  itself. A record with the batch's own root is believed of one node, unless two others that agree contradict it.
 - A node that lies upward, naming a finalized slot or height that is not: its height counts for its own word alone, so it expires
   nothing by itself. A slot that is further than `MAX_LEAD_SLOTS` beyond what every other node names is no measure of theirs; one
   that is less far beyond is reached by the slots that honest nodes answer about attempts as of, which are so much ahead of their
@@ -18,15 +19,17 @@ would pay twice. What it relies on:
   tell which errs: each must prove by its own finality, which one that lags does once it gets there.
 """
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+import structlog
 from solders.pubkey import Pubkey
 
 from ledger.failures import Failure, Fault
 from ledger.layout import batch_address
-from ledger.nodes import Defect, Nodes, joined
+from ledger.nodes import QUORUM, Defect, Nodes, joined
 from ledger.program_errors import ProgramError
 from ledger.rpc import (
     HISTORY_NOT_AVAILABLE,
@@ -52,8 +55,7 @@ from settlement.errors import (
     SettlementRefused,
 )
 
-QUORUM: Final = 2
-"""So many nodes must agree on what lets a batch be signed or numbered anew, where so many are configured."""
+_log = structlog.get_logger(__name__)
 
 MAX_LEAD_SLOTS: Final = 24
 """A node's finalized slot that is further beyond every other node's does not measure them.
@@ -63,6 +65,10 @@ Less than finality trails behind what nodes answer as of: 32 blocks behind statu
 
 BLOCKHASH_BLOCKS: Final = 150
 """For so many blocks a blockhash is good (solana-sdk `MAX_PROCESSING_AGE`)."""
+MAX_UNFINAL_BLOCKS: Final = 32
+"""So many blocks finality trails behind the newest blockhash."""
+MAX_VALID_BLOCKS_AHEAD: Final = 1_500
+"""An attempt that is said to be valid for longer (10 minutes of 400 ms blocks) beyond what is final is not signed."""
 MAX_SLOTS_PER_BLOCK: Final = 2
 """More slots than these pass per block nowhere for long: how far back in slots a node's history must go is estimated by it."""
 
@@ -152,12 +158,13 @@ class _Hearing:
         self.testimonies = testimonies
         self.silence = [str(error) for error in silent.values()]
         self.required = min(QUORUM, len(nodes.nodes))
-        self._known = {
-            sighting.attempt.signature: (testimony.node, sighting.status)
+        self._known = [
+            (testimony.node, sighting.attempt.signature, sighting.status)
             for testimony in testimonies
             for sighting in testimony.sightings
-            if sighting.status is not None
-        }
+            # One that has stood still in a fork would hold the batch up for ever by what it saw there.
+            if sighting.status is not None and (testimony.lag is None or _is_final(sighting.status))
+        ]
 
     async def dead_by_quorum(self, attempts: Sequence[SignedAttempt]) -> Sequence[_Testimony]:
         """Those by whose word none of `attempts` can land any more: enough of them, or none if one may still land.
@@ -183,6 +190,13 @@ class _Hearing:
         what = f"that no attempt of the batch can land any more is said by {_names(agreeing)} alone"
         raise self.too_few(what, required, reasons)
 
+    def outvotes(self, record: OnChainBatch) -> bool:
+        """Whether a quorum of fit nodes agree on another record, or none, as of a slot at which they would have this one too."""
+        shown = [t.record.value for t in self.testimonies if t.lag is None and t.record.slot >= record.slot]
+        roots = Counter(other.bets_root if other else None for other in shown)
+        del roots[record.bets_root]
+        return max(roots.values(), default=0) >= QUORUM
+
     def too_few(self, what: str, required: int, reasons: Iterable[str]) -> LedgerUnavailable:
         """What to raise where a verdict lacks fit nodes."""
         why = "; ".join(reasons)
@@ -194,10 +208,12 @@ class _Hearing:
         """Why the node's word that all is dead must not be taken."""
         if (lag := testimony.lag) is not None:
             return lag
-        for sighting in testimony.sightings:
-            if sighting.status is None and sighting.attempt.signature in self._known:
-                teller, _ = self._known[sighting.attempt.signature]
-                return f"{testimony.node.name} denies attempt {sighting.attempt.signature}, which {teller.name} knows"
+        for teller, signature, status in self._known:
+            is_undone = not _is_final(status) and testimony.finalized.absolute_slot >= status.slot
+            if not is_undone and any(
+                s.status is None and s.attempt.signature == signature for s in testimony.sightings
+            ):
+                return f"{testimony.node.name} denies attempt {signature}, which {teller.name} knows"
         if all(sighting.status is not None for sighting in testimony.sightings):
             return None
         reason = await self._lack_of_history(testimony)
@@ -252,7 +268,7 @@ class Judge:
         can be believed; `JournalConflict` if one of the attempts has settled this number with other bets than the statement's.
         """
         hearing = await self._hear()
-        shown = [testimony for testimony in hearing.testimonies if testimony.record.value is not None]
+        shown = [testimony for testimony in hearing.testimonies if self._shows_record(testimony, hearing)]
         self._require_one_record(shown)
         foreign = [testimony for testimony in shown if not self._is_own(testimony.record.value)]
         # What is final is so as of any slot; what is only confirmed may have been undone in the slots that a node lags behind.
@@ -318,6 +334,18 @@ class Judge:
 
     def _is_own(self, record: OnChainBatch | None) -> bool:
         return record is not None and record.bets_root == self._statement.bets_root
+
+    def _shows_record(self, testimony: _Testimony, hearing: _Hearing) -> bool:
+        """Whether it shows a record that counts: one that is outvoted would let a lone node settle a batch or hold it up."""
+        record = testimony.record.value
+        if record is None:
+            return False
+        outvoted = hearing.outvotes(record)
+        detail = (
+            f"{testimony.node.name} shows another record of batch {record.number} of lane {record.lane} than others"
+        )
+        self._nodes.note(testimony.node, Defect.OUTVOTED, detail if outvoted else None)
+        return not outvoted
 
     def _require_one_record(self, shown: Sequence[_Testimony]) -> None:
         roots = {testimony.record.value.bets_root: testimony for testimony in shown if testimony.record.value}
@@ -410,16 +438,16 @@ class Judge:
         )
 
     async def _transaction(self, signature: str, nodes: Sequence[RpcClient]) -> Transaction | None:
-        """None where no node keeps the history of it. Only those are asked that have answered just now."""
-        errors: list[CroupierError] = []
+        """None where no node keeps the history of it, or tells: what it cost is worth no delay of what is settled.
+
+        Only those are asked that have answered just now.
+        """
         for node in nodes:
             try:
                 if (transaction := await node.transaction(signature, self._commitment)) is not None:
                     return transaction
-            except LedgerUnavailable as error:
-                errors.append(error)
-        if errors:
-            raise joined(errors)
+            except (LedgerUnavailable, LedgerMisconfigured, RequestRefused) as error:
+                _log.warning("transaction not shown", node=node.name, signature=signature, why=str(error))
         return None
 
     async def _rival(self, record: OnChainBatch, nodes: Sequence[RpcClient]) -> tuple[str, Transaction | None]:
@@ -429,7 +457,7 @@ class Judge:
             try:
                 if (rival := await self._rival_on(node, record)) is not None:
                     return rival
-            except (LedgerUnavailable, RequestRefused) as error:
+            except (LedgerUnavailable, LedgerMisconfigured, RequestRefused) as error:
                 reasons += f"; {error}"
         raise LedgerUnavailable(
             f"batch {record.number} of lane {record.lane} is settled, but {', '.join(node.name for node in nodes)} does not"
@@ -448,7 +476,7 @@ class Judge:
                 break
             before = page[-1].signature
         if len(candidates) == 1:
-            return candidates[0], await node.transaction(candidates[0], self._commitment)
+            return candidates[0], await self._transaction(candidates[0], [node])
         for signature in candidates:
             transaction = await node.transaction(signature, self._commitment)
             if transaction is not None and str(self._program) in transaction.programs:
@@ -496,6 +524,28 @@ def measure(finalized_slots: Sequence[int]) -> int:
     """
     highest, *others = sorted(finalized_slots, reverse=True)
     return others[0] if others and highest - others[0] > MAX_LEAD_SLOTS else highest
+
+
+def last_valid_height(named: int, finalized_heights: Sequence[int]) -> int:
+    """Up to which height an attempt may land whose node says `named`, by what several nodes call final just after.
+
+    Too low, and a live attempt would be proven dead; so it is never below what the blockhash may be good for by the highest
+    finality. Too high, and the batch waits for longer, so a claim from too far above is not taken. Raises `LedgerUnavailable`.
+    """
+    most = measure(finalized_heights) + MAX_VALID_BLOCKS_AHEAD
+    believed = [height for height in finalized_heights if height <= most]
+    if len(believed) < min(QUORUM, len(finalized_heights)):
+        raise LedgerUnavailable(
+            f"the nodes call heights {', '.join(map(str, sorted(finalized_heights)))} finalized: they are too far apart to tell up"
+            " to which one an attempt may land"
+        )
+    if named > most:
+        raise LedgerUnavailable(f"a blockhash is said to be good up to height {named}, and no two nodes are near it")
+    return max(named, max(believed) + BLOCKHASH_BLOCKS + MAX_UNFINAL_BLOCKS)
+
+
+def _is_final(status: SignatureStatus) -> bool:
+    return status.confirmation_status == "finalized"
 
 
 def _require_foreign(record: OnChainBatch | None, attempts: Sequence[SignedAttempt]) -> None:

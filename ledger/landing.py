@@ -17,8 +17,10 @@ from solders.keypair import Keypair
 from solders.message import Message
 
 from ledger.failures import Failure, Fault
-from ledger.rpc import READ_COMMITMENT, EpochInfo, RequestRefused, RpcClient, TransactionError
-from ledger.statuses import has_landed, is_expired
+from ledger.fates import dated_blockhash, find
+from ledger.nodes import Nodes
+from ledger.rpc import READ_COMMITMENT, RequestRefused, RpcClient, TransactionError
+from ledger.statuses import has_landed
 from ledger.transactions import BUDGET_INSTRUCTIONS, budgeted, distinguishing_units, sign_message
 from settlement.errors import LedgerMisconfigured, LedgerUnavailable
 
@@ -57,8 +59,10 @@ class _Flight:
 
     job: Job
     signings: int
+    signature: str
     raw: str
     last_valid_block_height: int
+    signed_after_slot: int
     sent_at: float
 
 
@@ -74,6 +78,7 @@ class Lander:
 
     def __init__(self, rpc: RpcClient, payer: Keypair, *, priority_fee_micro_lamports: int) -> None:
         self._rpc = rpc
+        self._nodes = Nodes.of(rpc)
         self._payer = payer
         self._payer_key = payer.pubkey()
         self._micro_lamports_per_unit = priority_fee_micro_lamports
@@ -81,7 +86,7 @@ class Lander:
     async def land(self, jobs: Sequence[Job], landed: Callable[[], None] = lambda: None) -> None:
         """Signs, sends and re-sends until every job is confirmed, in any order, several in flight.
 
-        A job is signed anew only when its last transaction has provably expired, so a transfer is never made twice.
+        A job is signed anew only when its last transaction has provably expired (`ledger.fates`), so that a transfer is made once.
         """
         waiting, flying = deque((job, 0) for job in jobs), dict[str, _Flight]()
         polling = Polling(self._rpc.name, "transactions to land")
@@ -103,7 +108,7 @@ class Lander:
                 await self._send(flight, preflight=False)
         if not waiting or len(flying) >= MAX_IN_FLIGHT:
             return
-        blockhash = await self._rpc.latest_blockhash(READ_COMMITMENT)
+        dated = await dated_blockhash(self._nodes, READ_COMMITMENT)
         while waiting and len(flying) < MAX_IN_FLIGHT:
             job, signings = waiting.popleft()
             if signings >= MAX_SIGNINGS:
@@ -111,8 +116,9 @@ class Lander:
                     f"{job.purpose} on {self._rpc.name} has expired {signings} times without landing: run it again later, or"
                     " with a higher CROUPIER_PRIORITY_FEE_MICRO_LAMPORTS"
                 )
-            signature, raw = sign_message(self._message(job, blockhash.blockhash), [self._payer, *job.co_signers])
-            flight = _Flight(job, signings + 1, raw, blockhash.last_valid_block_height, now)
+            signature, raw = sign_message(self._message(job, dated.blockhash), [self._payer, *job.co_signers])
+            until, after = dated.last_valid_block_height, dated.signed_after_slot
+            flight = _Flight(job, signings + 1, signature, raw, until, after, now)
             # Under way before it is sent: a node that fails in answering may have passed it on.
             flying[signature] = flight
             await self._send(flight, preflight=job.preflight)
@@ -133,23 +139,30 @@ class Lander:
                 raise self._refused(flight.job, failure.text if failure else str(refusal), failure) from None
 
     async def _observe(self, waiting: _Waiting, flying: dict[str, _Flight], landed: Callable[[], None]) -> bool:
-        """Takes out of `flying` what has landed or expired; answers whether anything has."""
-        finalized: EpochInfo = await self._rpc.epoch_info("finalized")
-        signatures = list(flying)
+        """Takes out of `flying` what has landed or expired; answers whether anything has.
+
+        Raises `LedgerUnavailable` if nothing has, and the nodes differ on something.
+        """
+        flights = list(flying.values())
         moved = False
-        for signature, status in zip(signatures, await self._rpc.signature_statuses(signatures), strict=True):
-            flight = flying[signature]
-            if status.value is not None and status.value.err is not None:
-                failure = self._failure(flight.job, status.value.err)
+        doubt: str | None = None
+        _, findings = await find(self._nodes, flights)
+        for flight, finding in zip(flights, findings, strict=True):
+            if finding.status is not None and finding.status.err is not None:
+                failure = self._failure(flight.job, finding.status.err)
                 raise self._refused(flight.job, failure.text, failure)
-            if has_landed(status.value, READ_COMMITMENT):
-                del flying[signature]
+            if has_landed(finding.status, READ_COMMITMENT):
+                del flying[flight.signature]
                 landed()
                 moved = True
-            elif is_expired(status.value, status.slot, flight.last_valid_block_height, finalized):
-                del flying[signature]
+            elif finding.is_dead:
+                del flying[flight.signature]
                 waiting.append((flight.job, flight.signings))
                 moved = True
+            else:
+                doubt = doubt or finding.doubt
+        if doubt is not None and not moved:
+            raise LedgerUnavailable(doubt)
         return moved
 
     def _failure(self, job: Job, error: TransactionError) -> Failure:

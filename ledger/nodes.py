@@ -14,16 +14,33 @@ from enum import StrEnum
 from typing import Any, Final, Self, TypeVar
 
 import structlog
+from solders.pubkey import Pubkey
 
-from ledger.rpc import HISTORY_NOT_AVAILABLE, Commitment, ConfirmedAt, RequestRefused, RpcClient, Transaction
+from ledger.rpc import (
+    HISTORY_NOT_AVAILABLE,
+    Account,
+    Commitment,
+    ConfirmedAt,
+    RequestRefused,
+    RpcClient,
+    Seen,
+    SignatureStatus,
+    Transaction,
+)
 from settlement.errors import CroupierError, LedgerMisconfigured, LedgerUnavailable
+
+QUORUM: Final = 2
+"""So many nodes must agree on what lets a batch be signed or numbered anew, where so many are configured."""
 
 FAILED_NODE_SECONDS: Final = 5.0
 """For so long at least a node that gave no answer is asked last, and not asked to judge."""
 FAILED_NODE_FACTOR: Final = 2
 """And for so many times as long as it was waited for in vain: one that hangs costs at most a third of the time."""
 GRACE_SECONDS: Final = 2.0
-"""Once one node has answered, the others have so long: a node that hangs must not hold up what the others can decide."""
+"""Once enough nodes for what is asked have answered, the others have so long: they can decide without one that hangs.
+
+As long as a quorum is not there, a slow node is waited for: without its word nothing might be decided ever.
+"""
 
 _T = TypeVar("_T")
 
@@ -42,6 +59,7 @@ class Defect(StrEnum):
     AHEAD = "ahead of every other node"
     WITHOUT_HISTORY = "without history"
     DENIES = "denies what another node shows"
+    OUTVOTED = "shows a record that others contradict"
 
 
 @dataclass(frozen=True)
@@ -98,10 +116,8 @@ class Nodes(RpcClient):
         errors: list[CroupierError] = []
         for node in self._in_order():
             since = time.monotonic()
-            try:
-                await self._admit(node)
-            except LedgerUnavailable as error:
-                errors.append(error)
+            if (stranger := await self._meet_one(node)) is not None:
+                errors.append(stranger)
                 continue
             try:
                 answer = await ask(node)
@@ -123,19 +139,31 @@ class Nodes(RpcClient):
         errors: list[CroupierError] = []
         for node in self._in_order():
             since = time.monotonic()
+            if (stranger := await self._meet_one(node)) is not None:
+                errors.append(stranger)
+                continue
             try:
-                await self._admit(node)
                 found = await node.transaction(signature, commitment)
-            except LedgerUnavailable as error:
+            except (LedgerUnavailable, LedgerMisconfigured, RequestRefused) as error:
                 self._failed(node, error, since)
                 errors.append(error)
             else:
                 if found is not None:
                     return found
         if errors:
-            # Whether those who gave no answer know it, nobody can say.
-            raise joined(errors)
+            # Whether those who gave no answer know it, nobody can say, whatever others have against the request.
+            raise joined([error for error in errors if not isinstance(error, RequestRefused)] or errors)
         return None
+
+    async def accounts_seen(self, addresses: Sequence[Pubkey], commitment: Commitment) -> Seen[list[Account | None]]:
+        """As `RpcClient`'s; a node that answers fewer or more than were asked for has not answered."""
+        return await self.on_one(lambda node: node.accounts_seen(addresses, commitment))
+
+    async def signature_statuses(
+        self, signatures: Sequence[str], *, search_history: bool = True
+    ) -> list[Seen[SignatureStatus | None]]:
+        """As `accounts_seen`."""
+        return await self.on_one(lambda node: node.signature_statuses(signatures, search_history=search_history))
 
     def _in_order(self) -> list[RpcClient]:
         return sorted(self._nodes, key=lambda node: (self._has_failed(node), (node, Defect.BEHIND) in self._defects))
@@ -147,15 +175,25 @@ class Nodes(RpcClient):
     ) -> tuple[dict[RpcClient, _T], dict[RpcClient, CroupierError]]:
         """Asks all nodes (or those `among` them) at once; answers what each says, and why the others say nothing.
 
-        Nodes that have failed of late are not asked as long as there are others.
+        Nodes that have failed of late are not asked as long as there are others. Raises `LedgerMisconfigured` if the nodes turn
+        out not to be of one cluster.
         """
         nodes = self._nodes if among is None else [node for node in self._nodes if node in among]
         well = [node for node in nodes if not self._has_failed(node)] or nodes
         answers: dict[RpcClient, _T] = {}
         errors = {node: self._failures[node].error for node in nodes if node not in well}
         since = time.monotonic()
-        errors |= await self._meet(well)
-        for node, outcome in (await _at_once([node for node in well if self._is_known(node)], ask)).items():
+        told: dict[RpcClient, str] = {}
+
+        async def met(node: RpcClient) -> _T:
+            # In one go: a new node that hangs must not hold up what the others are asked.
+            if not self._is_known(node):
+                told[node] = await node.genesis_hash()
+            return await ask(node)
+
+        outcomes = await _at_once(well, met, enough=QUORUM)
+        self._learn(told)
+        for node, outcome in outcomes.items():
             if isinstance(outcome, CroupierError):
                 self._failed(node, outcome, since)
                 errors[node] = outcome
@@ -167,7 +205,8 @@ class Nodes(RpcClient):
     async def send(self, raw: str, *, preflight: Commitment | None = None) -> None:
         """Hands a signed transaction to every node, of which one simulates it first if `preflight` is given.
 
-        What single nodes have against it is logged; it is raised only if none has taken it.
+        What single nodes have against it is logged; it is raised only if none has taken it. Those that have failed of late are
+        offered it too, but not waited for.
         """
         takers = list(self._nodes)
         if preflight is not None:
@@ -177,7 +216,8 @@ class Nodes(RpcClient):
                 return node
 
             takers.remove(await self.on_one(tried_out))
-        outcomes = await _at_once(takers, lambda node: node.send(raw))
+        failed = {node for node in takers if self._has_failed(node)}
+        outcomes = await _at_once(takers, lambda node: node.send(raw), enough=1, unawaited=failed)
         errors = {node: outcome for node, outcome in outcomes.items() if outcome is not None}
         if preflight is None and len(errors) == len(takers):
             raise joined(errors.values())
@@ -211,22 +251,24 @@ class Nodes(RpcClient):
         self._failures.pop(node, None)
         self.note(node, Defect.UNREACHABLE, None)
 
-    async def _admit(self, node: RpcClient) -> None:
-        """Raises `LedgerMisconfigured` unless the nodes are of one cluster, as far as they can be asked by now."""
-        if not self._is_known(node) and (error := (await self._meet(self._nodes)).get(node)):
-            raise error
-
-    async def _meet(self, nodes: Collection[RpcClient]) -> dict[RpcClient, CroupierError]:
-        """Asks those that are new for their cluster; answers why which of them did not tell. Raises as `_admit`."""
+    async def _meet_one(self, node: RpcClient) -> CroupierError | None:
+        """Why a node does not tell of its cluster. Raises `LedgerMisconfigured` unless those that tell are of one."""
+        if self._is_known(node):
+            return None
         since = time.monotonic()
-        outcomes = await _at_once([n for n in nodes if not self._is_known(n)], lambda node: node.genesis_hash())
-        known = self._genesis_hashes | {node: said for node, said in outcomes.items() if isinstance(said, str)}
+        new = [node for node in self._nodes if not self._is_known(node)]
+        outcomes = await _at_once(new, lambda node: node.genesis_hash(), enough=1)
+        self._learn({node: said for node, said in outcomes.items() if isinstance(said, str)})
+        errors = {node: said for node, said in outcomes.items() if isinstance(said, CroupierError)}
+        for silent, error in errors.items():
+            self._failed(silent, error, since)
+        return errors.get(node)
+
+    def _learn(self, told: Mapping[RpcClient, str]) -> None:
+        """Takes in what nodes say of their cluster. Raises `LedgerMisconfigured` unless it is one."""
+        known = {**self._genesis_hashes, **told}
         _require_one_cluster({node: known[node] for node in self._nodes if node in known})
         self._genesis_hashes = known
-        errors = {node: said for node, said in outcomes.items() if isinstance(said, CroupierError)}
-        for node, error in errors.items():
-            self._failed(node, error, since)
-        return errors
 
     def _is_known(self, node: RpcClient) -> bool:
         # One by itself is of no other cluster than the others.
@@ -234,21 +276,26 @@ class Nodes(RpcClient):
 
 
 async def _at_once(
-    nodes: Collection[RpcClient], ask: Callable[[RpcClient], Awaitable[_T]]
+    nodes: Collection[RpcClient],
+    ask: Callable[[RpcClient], Awaitable[_T]],
+    *,
+    enough: int,
+    unawaited: Collection[RpcClient] = (),
 ) -> dict[RpcClient, _T | CroupierError]:
-    """What each says, or why it says nothing. After the first answer the others have `GRACE_SECONDS`."""
+    """What each says, or why it says nothing. After `enough` answers the others have `GRACE_SECONDS`, those `unawaited` none."""
     asked = {asyncio.ensure_future(_outcome(node, ask)): node for node in nodes}
     outcomes: dict[RpcClient, _T | CroupierError] = {}
     waiting = set(asked)
     clock = asyncio.get_running_loop().time
     end: float | None = None
     try:
-        while waiting and (end is None or clock() < end):
+        while waiting and (end is None or (clock() < end and any(asked[task] not in unawaited for task in waiting))):
             timeout = None if end is None else end - clock()
             done, waiting = await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 outcomes[asked[task]] = task.result()
-            if end is None and any(not isinstance(outcome, CroupierError) for outcome in outcomes.values()):
+            answers = sum(not isinstance(outcome, CroupierError) for outcome in outcomes.values())
+            if end is None and answers >= enough:
                 end = clock() + GRACE_SECONDS
     finally:
         for task in waiting:
@@ -256,7 +303,11 @@ async def _at_once(
         await asyncio.gather(*waiting, return_exceptions=True)
     for task in waiting:
         node = asked[task]
-        outcomes[node] = LedgerUnavailable(f"{node.name} gave no answer within {GRACE_SECONDS:g} s of another node's")
+        outcomes[node] = LedgerUnavailable(
+            f"{node.name} gave no answer within {GRACE_SECONDS:g} s of others'"
+            if node not in unawaited
+            else f"{node.name} has failed of late, and was not waited for"
+        )
     return {node: outcomes[node] for node in nodes}
 
 

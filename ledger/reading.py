@@ -12,11 +12,22 @@ from solders.pubkey import Pubkey
 
 from ledger import layout
 from ledger.clusters import is_local_ledger
-from ledger.nodes import Nodes, joined
-from ledger.rpc import READ_COMMITMENT, Account, Commitment, ConfirmedAt, RequestRefused, RpcClient, Seen
+from ledger.judging import measure
+from ledger.nodes import QUORUM, Doubted, Nodes, joined
+from ledger.rpc import (
+    MAX_ACCOUNTS_PER_REQUEST,
+    READ_COMMITMENT,
+    Account,
+    Commitment,
+    ConfirmedAt,
+    EpochInfo,
+    RequestRefused,
+    RpcClient,
+    Seen,
+)
 from settlement.batches import House, Movement, OnChainBatch, Vault
 from settlement.circuits import RegisteredCircuit, RegisteredCircuits
-from settlement.errors import LedgerMisconfigured
+from settlement.errors import LedgerMisconfigured, LedgerUnavailable
 from settlement.shapes import SHAPES
 from settlement.verifying_keys import verifying_key_digest
 
@@ -105,19 +116,52 @@ class ProgramReader:
             highest_batch=max(house.highest_batch for house in houses),
         )
 
-    async def vaults(self, lane: int, players: Sequence[str]) -> dict[str, Vault]:
-        """See the port."""
-        accounts = await self._rpc.accounts([self._vault(lane, player) for player in players], READ_COMMITMENT)
+    async def vaults(self, lane: int, players: Sequence[str], *, by_quorum: bool = False) -> dict[str, Vault]:
+        """See the port. A node's word counts only as of a slot at or above what is finalized by the measure of all."""
         minimum = await self._rent_minimum(layout.VAULT_BYTES)
-        return {
-            player: Vault(
-                player=player,
-                index=self._decoded(layout.Vault.decode, account, self._vault(lane, player)).index,
-                available=account.lamports - minimum,
+        finalized_slot = await self._finalized_slot()
+        found: dict[str, Vault] = {}
+        for start in range(0, len(players), MAX_ACCOUNTS_PER_REQUEST):
+            chunk = players[start : start + MAX_ACCOUNTS_PER_REQUEST]
+            shown = await self._vaults_shown(lane, chunk, minimum, finalized_slot, QUORUM if by_quorum else 1)
+            # Of several words on whether to refuse a bet the kindest: what it is wrong about, the next simulation tells.
+            for vault in (vault for vaults in (shown if by_quorum else shown[-1:]) for vault in vaults.values()):
+                if vault.player not in found or vault.available > found[vault.player].available:
+                    found[vault.player] = vault
+        return found
+
+    async def _vaults_shown(
+        self, lane: int, players: Sequence[str], minimum: int, finalized_slot: int, quorum: int
+    ) -> list[dict[str, Vault]]:
+        """What each fit node shows, the freshest last. Raises `LedgerUnavailable` if fewer than `quorum` (or all) are fit."""
+        addresses = {player: self._vault(lane, player) for player in players}
+
+        async def shown_by(node: RpcClient) -> tuple[int, dict[str, Vault]]:
+            seen = await node.accounts_seen(list(addresses.values()), READ_COMMITMENT)
+            if seen.slot < finalized_slot:
+                raise Doubted(
+                    f"{node.name} shows vaults as of slot {seen.slot}, behind finalized slot {finalized_slot}"
+                )
+            return seen.slot, {
+                player: Vault(
+                    player=player,
+                    index=self._decoded(layout.Vault.decode, account, address).index,
+                    available=account.lamports - minimum,
+                )
+                for (player, address), account in zip(addresses.items(), seen.value, strict=True)
+                if self._is_ours(account)
+            }
+
+        shown, silent = await self._nodes.everywhere(shown_by)
+        if not shown:
+            raise joined(silent.values())
+        required = min(quorum, len(self._nodes.nodes))
+        if len(shown) < required:
+            raise LedgerUnavailable(
+                f"what the vaults of lane {lane} lack is said by {', '.join(node.name for node in shown)} alone, which"
+                f" {required} nodes must say: {'; '.join(map(str, silent.values()))}"
             )
-            for player, account in zip(players, accounts, strict=True)
-            if self._is_ours(account)
-        }
+        return [vaults for _, vaults in sorted(shown.values(), key=lambda answer: answer[0])]
 
     async def batch_record(self, lane: int, number: int) -> OnChainBatch | None:
         """See the port."""
@@ -158,6 +202,19 @@ class ProgramReader:
             house_delta=change.get(str(layout.house_address(self._program, lane)), 0),
             net_by_player={player: change.get(str(self._vault(lane, player)), 0) for player in players},
         )
+
+    async def _finalized_slot(self) -> int:
+        """What a node's word on cover must be as of, so that several nodes' can be weighed against each other."""
+        if len(self._nodes.nodes) == 1:
+            return 0
+        return measure([info.absolute_slot for info in await self._finalized()])
+
+    async def _finalized(self) -> list[EpochInfo]:
+        """What each node that answers calls final."""
+        finalized, silent = await self._nodes.everywhere(lambda node: node.epoch_info("finalized"))
+        if not finalized:
+            raise joined(silent.values())
+        return list(finalized.values())
 
     def _no_house(self, lane: int) -> LedgerMisconfigured:
         return LedgerMisconfigured(

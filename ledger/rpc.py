@@ -58,19 +58,29 @@ INVALID_REQUEST: Final = -32600
 METHOD_NOT_FOUND: Final = -32601
 INVALID_PARAMS: Final = -32602
 
-_REFUSALS: Final = frozenset(
-    {
-        PREFLIGHT_FAILURE,
-        SIGNATURE_VERIFICATION_FAILURE,
-        PRECOMPILE_VERIFICATION_FAILURE,
-        HISTORY_NOT_AVAILABLE,
-        SIGNATURE_COUNT_MISMATCH,
-        UNSUPPORTED_VERSION,
-        INVALID_REQUEST,
-        INVALID_PARAMS,
-    }
-)
-"""The node has understood the request and says no. Any code not named here counts as trouble of the node."""
+_REFUSALS: Final = {
+    "sendTransaction": frozenset(
+        {
+            PREFLIGHT_FAILURE,
+            SIGNATURE_VERIFICATION_FAILURE,
+            PRECOMPILE_VERIFICATION_FAILURE,
+            SIGNATURE_COUNT_MISMATCH,
+            UNSUPPORTED_VERSION,
+            INVALID_REQUEST,
+            INVALID_PARAMS,
+        }
+    ),
+    "simulateTransaction": frozenset({PREFLIGHT_FAILURE, SIGNATURE_VERIFICATION_FAILURE, INVALID_PARAMS}),
+    "requestAirdrop": frozenset({INVALID_REQUEST, INVALID_PARAMS}),
+    "getSignatureStatuses": frozenset({HISTORY_NOT_AVAILABLE}),
+    "getSignaturesForAddress": frozenset({HISTORY_NOT_AVAILABLE}),
+    "getTransaction": frozenset({HISTORY_NOT_AVAILABLE, UNSUPPORTED_VERSION, INVALID_PARAMS}),
+    "getProgramAccounts": frozenset({INVALID_PARAMS}),
+}
+"""By method the codes by which a node that has understood the request says no.
+
+Any other counts as trouble of the node: what a proxy says when a key or a plan is wrong must not look like an answer.
+"""
 
 _NOT_OFFERED: Final = frozenset({METHOD_NOT_FOUND, KEY_EXCLUDED_FROM_INDEX})
 """The node will never answer such a request: an operator must choose another."""
@@ -461,7 +471,7 @@ class RpcClient:
         said = f"{self.name} answered {method} with {error.code}: {error.message}"
         if error.code in _NOT_OFFERED:
             return LedgerMisconfigured(f"{said}. Set CROUPIER_RPC_URL to a node that offers {method}")
-        if error.code in _REFUSALS:
+        if error.code in _REFUSALS.get(method, ()):
             return RequestRefused(error.code, said, error.data)
         return LedgerUnavailable(said)
 

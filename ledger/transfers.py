@@ -16,17 +16,11 @@ from solders.pubkey import Pubkey
 from solders.transaction import Transaction
 
 from ledger.failures import Failure, Fault
+from ledger.fates import dated_blockhash, find
 from ledger.landing import RESEND_SECONDS, Polling
-from ledger.rpc import (
-    READ_COMMITMENT,
-    ConfirmedAt,
-    EpochInfo,
-    RequestRefused,
-    RpcClient,
-    SignatureStatus,
-    TransactionError,
-)
-from ledger.statuses import has_failed, has_landed, is_expired
+from ledger.nodes import Nodes
+from ledger.rpc import READ_COMMITMENT, ConfirmedAt, RequestRefused, RpcClient, TransactionError
+from ledger.statuses import has_failed, has_landed
 from ledger.transactions import BUDGET_INSTRUCTIONS, budgeted, distinguishing_units, encode
 from settlement.errors import CroupierError, LedgerUnavailable
 
@@ -49,7 +43,7 @@ class PayerUncovered(TransferRefused):
 
 
 class HistoryForgotten(CroupierError):
-    """The node cannot say any more whether an old transaction has landed."""
+    """The nodes cannot say any more whether an old transaction has landed."""
 
 
 @dataclass(frozen=True)
@@ -111,12 +105,11 @@ async def draft(
     rpc: RpcClient, transfers: Sequence[Instruction], payer: Pubkey, *, micro_lamports_per_unit: int
 ) -> Draft:
     """What `payer` and others are to sign, tried out on the node. Raises `TransferRefused`, `LedgerUnavailable`."""
-    finalized = await rpc.epoch_info("finalized")
-    blockhash = await rpc.latest_blockhash(READ_COMMITMENT)
+    dated = await dated_blockhash(Nodes.of(rpc), READ_COMMITMENT)
     message = message_of(
         transfers,
         payer,
-        Hash.from_string(blockhash.blockhash),
+        Hash.from_string(dated.blockhash),
         units=COMPUTE_UNITS + distinguishing_units(),
         micro_lamports_per_unit=micro_lamports_per_unit,
     )
@@ -129,7 +122,7 @@ async def draft(
         if failure.fault in (Fault.BLOCKHASH, Fault.PROCESSED):
             raise LedgerUnavailable(f"{rpc.name} does not accept the blockhash that it has given: {failure.text}")
         raise TransferRefused(f"{rpc.name} refuses the transfer: {failure.text}; nothing was sent")
-    return Draft(message, blockhash.last_valid_block_height, finalized.absolute_slot)
+    return Draft(message, dated.last_valid_block_height, dated.signed_after_slot)
 
 
 async def trial(rpc: RpcClient, message: Message) -> Failure | None:
@@ -146,19 +139,26 @@ async def outcome(rpc: RpcClient, flight: Flight, commitment: ConfirmedAt, liste
 
     Raises `LedgerUnavailable` when that does not become known; then it is still under way.
     """
+    nodes = Nodes.of(rpc)
     polling = Polling(rpc.name, f"transaction {flight.signature}")
     sent_at: float | None = None
     seen_height = 0
     seen_level: str | None = None
     while True:
         try:
-            finalized, found, has_expired = await rpc.on_one(lambda node: _look(node, flight))
+            final_height, [finding] = await find(nodes, [flight])
+            found = finding.status
             if found is not None and has_landed(found, commitment):
                 return Outcome(Fate.LANDED, found.slot)
-            if found is not None and found.err is not None and has_failed(found):
-                return Outcome(Fate.FAILED, found.slot, _failure(found.err).text)
-            if has_expired:
+            if finding.is_dead:
+                if found is not None and found.err is not None and has_failed(found):
+                    return Outcome(Fate.FAILED, found.slot, _failure(found.err).text)
                 return Outcome(Fate.EXPIRED)
+            if finding.is_forgotten:
+                raise HistoryForgotten(
+                    f"{finding.doubt}: set CROUPIER_RPC_URL to a node that keeps them, and CROUPIER_FURTHER_RPC_URLS to such"
+                    " alone, or look it up in an explorer"
+                )
             level = found.confirmation_status if found is not None else None
             if level != seen_level:
                 seen_level = level
@@ -166,12 +166,13 @@ async def outcome(rpc: RpcClient, flight: Flight, commitment: ConfirmedAt, liste
                 if found is not None and level == "confirmed":
                     ends = "confirmed" if found.err is None else "failed"
                     listener.say(f"{ends}, not yet finalized")
-            if seen_height < finalized.block_height <= flight.last_valid_block_height + BLOCKS_UNTIL_FINAL:
-                seen_height = finalized.block_height
+            if seen_height < final_height <= flight.last_valid_block_height + BLOCKS_UNTIL_FINAL:
+                seen_height = final_height
                 polling.restart()
+            if finding.doubt is not None:
+                polling.trouble = LedgerUnavailable(finding.doubt)
             listener.show(
-                f"{level or 'sent'}; final block {finalized.block_height:,}, cannot land after"
-                f" {flight.last_valid_block_height:,}"
+                f"{level or 'sent'}; final block {final_height:,}, cannot land after {flight.last_valid_block_height:,}"
             )
             is_due = sent_at is None or time.monotonic() - sent_at >= RESEND_SECONDS
             if found is None and flight.raw is not None and is_due:
@@ -183,28 +184,6 @@ async def outcome(rpc: RpcClient, flight: Flight, commitment: ConfirmedAt, liste
             # One node's word does not cancel what may have reached others: the statuses will tell.
             polling.trouble = LedgerUnavailable(str(refusal))
         await polling.wait()
-
-
-async def _look(node: RpcClient, flight: Flight) -> tuple[EpochInfo, SignatureStatus | None, bool]:
-    """What one node calls final, what it knows of a transaction, and whether this can never land any more by its word."""
-    # The order matters: the status must be at least as fresh as what is called final.
-    finalized = await node.epoch_info("finalized")
-    [status] = await node.signature_statuses([flight.signature])
-    has_expired = is_expired(status.value, status.slot, flight.last_valid_block_height, finalized)
-    if has_expired:
-        await _require_history(node, flight)
-    return finalized, status.value, has_expired
-
-
-async def _require_history(rpc: RpcClient, flight: Flight) -> None:
-    """A node that has forgotten the blocks in which a transaction may have landed proves nothing by not knowing it."""
-    kept_from = await rpc.first_available_block()
-    if kept_from > flight.signed_after_slot:
-        raise HistoryForgotten(
-            f"{rpc.name} has forgotten the blocks before slot {kept_from:,} and cannot tell what became of"
-            f" {flight.signature}, signed about slot {flight.signed_after_slot:,}: set CROUPIER_RPC_URL to a node that keeps"
-            " them, or look it up in an explorer"
-        )
 
 
 def _failure(error: TransactionError) -> Failure:

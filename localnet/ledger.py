@@ -490,14 +490,23 @@ class Ledger:
 
     @contextlib.asynccontextmanager
     async def _off_course(self) -> AsyncGenerator[None]:
-        """No slot ends meanwhile, and every closed one is on disk. One at a time."""
+        """No slot ends meanwhile, and every closed one is on disk. One at a time.
+
+        `RpcError` is for what is refused before anything has changed. After any other error memory may be on another course than the
+        disk, so that what would be written next would not fit: the ledger does not go on.
+        """
         async with self._disk:
             self._leaving_course = True
             try:
                 await self._save_pending()
                 yield
+            except RpcError:
+                raise
             except LedgerUnusable as error:
                 self._broken = error
+                raise
+            except BaseException as error:  # a panic of the engine is no `Exception`
+                self._broken = LedgerUnusable(f"leaving the course of the chain broke down ({error!r}); start it again")
                 raise
             finally:
                 self._leaving_course = False

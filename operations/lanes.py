@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Final
 
+from temporalio.client import WorkflowQueryRejectedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from client.intake import TemporalIntake
@@ -28,6 +29,11 @@ async def lane_status(intake: TemporalIntake, lane: int) -> BatcherStatus:
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             return await intake.status(lane)
+    except WorkflowQueryRejectedError as ended:
+        outcome = ended.status.name.lower() if ended.status is not None else "ended"
+        raise LaneSilent(
+            f"{names.batcher_id(lane)} was {outcome} and does not run: the next placement, worker or reconciliation starts it again"
+        ) from ended
     except TimeoutError:
         reason = f"nothing within {ANSWER_SECONDS:.0f} seconds"
     except RPCError as error:

@@ -16,6 +16,7 @@ import composition
 from ledger import instructions, layout
 from ledger.cosigning import half_sign, read_withdrawal
 from ledger.failures import Fault
+from ledger.fates import dated_blockhash
 from ledger.files import PublishedInDoubt, publish
 from ledger.keys import load_keypair
 from ledger.nodes import Nodes
@@ -192,7 +193,7 @@ async def co_sign(settings: Settings, file: Path, owner_file: Path, listener: Li
         if failure is not None and failure.fault not in (Fault.BLOCKHASH, Fault.PROCESSED):
             raise TransferRefused(f"{chain.rpc.name} refuses the withdrawal: {failure.text}; nothing was sent")
         # Whatever the file says, no blockhash of the past outlives the newest one, and one that the node takes is alive.
-        last_valid = (await chain.rpc.latest_blockhash("processed")).last_valid_block_height
+        last_valid = (await dated_blockhash(Nodes.of(chain.rpc), "processed")).last_valid_block_height
         if failure is not None and failure.fault is Fault.BLOCKHASH:
             last_valid = min(offer.last_valid_block_height, last_valid)
         flight = Flight(withdrawal.signature, raw, last_valid, offer.signed_after_slot)

@@ -232,6 +232,7 @@ def show_reconciliation(console: Console, report: ReconciliationReport) -> None:
     """A report with its findings."""
     found = [f"[red]{len(report.differences)} differences[/]"] if report.differences else []
     found += [f"[yellow]{len(report.repairs)} repaired: reconcile again[/]"] if report.repairs else []
+    found += [f"[red]{report.further} findings more, in the journal's table `findings`[/]"] if report.further else []
     verdict = ", ".join(found) or "[green]agreed[/]"
     console.print(
         f"{report.at:%Y-%m-%d %H:%M:%S} lane {report.lane}: {verdict}; {report.batches_compared} batches and "

@@ -39,6 +39,10 @@ class PredecessorUnread(CroupierError):
     """The run of a lane's Batcher that ended holds acknowledged bets, it may be, and cannot be read. A person must look."""
 
 
+class TemporalRefused(CroupierError):
+    """Temporal answers, and does not do what is asked: it is not permitted, or not a thing that this server can do."""
+
+
 class LaneSilent(CroupierError):
     """The lane's Batcher does not say how it stands: most likely no worker runs."""
 

@@ -17,6 +17,7 @@ from settlement.batches import (
     Landing,
     Movement,
     OnChainBatch,
+    PlayerSlot,
     Proof,
     RefusedBet,
     SignedAttempt,
@@ -51,8 +52,12 @@ class LedgerReader(Protocol):
         """Raises `LedgerMisconfigured` if the lane has no house account."""
         ...
 
-    async def vaults(self, lane: int, players: Sequence[str]) -> dict[str, Vault]:
-        """The vaults that exist among `players`' on this lane."""
+    async def vaults(self, lane: int, players: Sequence[str], *, by_quorum: bool = False) -> dict[str, Vault]:
+        """The vaults that exist among `players`' on this lane, as whoever has seen most of the chain shows them.
+
+        `by_quorum`: by what is missing then, a bet may be refused for good. Raises `LedgerUnavailable` as long as fewer say so than
+        an irrevocable no needs.
+        """
         ...
 
     async def batch_record(self, lane: int, number: int) -> OnChainBatch | None:
@@ -100,6 +105,10 @@ class Intake(Protocol):
         """Puts one bet into its lane's queue, starting the Batcher if need be. Raises `LaneSaturated`, `LaneUnavailable`."""
         ...
 
+    async def restart_batcher(self, lane: int) -> bool:
+        """Starts the lane's Batcher if the latest run of it has ended; whether it did. Raises `LaneUnavailable`, `TemporalRefused`."""
+        ...
+
 
 class Predecessors(Protocol):
     """The runs of lanes' Batchers that ended without continuing: terminated, timed out, failed.
@@ -133,8 +142,19 @@ class Execution(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Revival(StrEnum):
+    """What came of starting a batch's workflow again. *Forgotten*: Temporal does not know the bets that it would have to be told."""
+
+    STARTED = "started"
+    RUNNING = "running"
+    FORGOTTEN = "forgotten"
+
+
 class Settlements(Protocol):
-    """The workflows that bring batches onto the chain, as the reconciliation sees them. Raises `LaneUnavailable`."""
+    """The workflows that bring batches onto the chain, as the reconciliation sees them.
+
+    Every method raises `LaneUnavailable` where asking again may help, else `TemporalRefused`.
+    """
 
     async def execution(self, batch_id: str) -> Execution:
         """Strongly consistent: a workflow that was started a moment ago is seen."""
@@ -145,25 +165,25 @@ class Settlements(Protocol):
         ...
 
     async def in_flight(self, lane: int) -> list[str]:
-        """The batches for which the lane's Batcher holds a slot."""
+        """The batches for which the lane's Batcher holds a slot; none if it does not run."""
         ...
 
-    async def revive(self, lane: int, batch_id: str, number: int | None) -> bool:
+    async def revive(self, lane: int, batch_id: str, number: int | None) -> Revival:
         """Starts the workflow of a batch that the journal knows (`number` is None), or has lost and the chain knows as `number`.
 
-        Never a second one beside one that runs. False if Temporal does not know the bets of a batch that the journal has lost.
+        Never a second one beside one that runs. It is told what the run before left out, should the journal have lost that.
         """
         ...
 
-    async def start_again(self, lane: int, batch_id: str) -> bool:
-        """Starts the workflow of a batch that neither journal nor chain knows. False if Temporal does not know its bets.
+    async def start_again(self, lane: int, batch_id: str) -> Revival:
+        """Starts the workflow of a batch that neither journal nor chain knows.
 
         If it was given a number, it is to be claimed under that again: something may have been signed for it.
         """
         ...
 
-    async def tell_closed(self, lane: int, batch_id: str) -> None:
-        """Frees the batch's slot in the lane's Batcher."""
+    async def tell_closed(self, lane: int, batch_id: str) -> bool:
+        """Frees the batch's slot in the lane's Batcher; False if none runs."""
         ...
 
 
@@ -183,8 +203,13 @@ class Journal(Protocol):
         """
         ...
 
-    async def resume(self, batch_id: str, lane: int, transition: Transition) -> ClaimedBatch:
-        """Claims a batch again by the bets that the journal holds of it. Raises `BatchUnknown`."""
+    async def resume(
+        self, batch_id: str, lane: int, transition: Transition, number: int | None, refused: Sequence[RefusedBet]
+    ) -> ClaimedBatch:
+        """Claims a batch again by the bets that the journal holds of it, and answers as `claim` does.
+
+        `number`, `refused`: as in `Claim`, should the journal be behind with them. Raises `BatchUnknown`, `NumberInUse`.
+        """
         ...
 
     async def record_transition(self, batch_id: str, transition: Transition) -> None:
@@ -248,6 +273,10 @@ class Journal(Protocol):
 
     async def batches(self, lane: int, after_number: int, limit: int) -> list[BatchSummary]:
         """Up to `limit` of a lane's batches numbered above `after_number`, by number."""
+        ...
+
+    async def slots(self, batch_id: str) -> list[PlayerSlot]:
+        """The players' slots in the batch's recorded statement, in order; empty without one."""
         ...
 
     async def unsettled_batches(self, lane: int, player: str | None, limit: int) -> list[BatchSummary]:

@@ -27,7 +27,11 @@ class FindingKind(StrEnum):
     RESTARTED = "restarted"
     SLOT_FREED = "slot_freed"
     LOST_BATCH = "lost_batch"
+    NOT_RESTARTED = "not_restarted"
 
+
+MAX_REASON_CHARS: Final = 500
+"""Of what another system says so much is shown in a finding."""
 
 REPAIRS: Final = frozenset({FindingKind.RESTARTED, FindingKind.SLOT_FREED})
 
@@ -44,7 +48,10 @@ class Finding(BaseModel):
 
 
 class ReconciliationReport(BaseModel):
-    """One run over one lane. `open_batches`: how many of the journal's batches are not final yet and so were not compared."""
+    """One run over one lane. `open_batches`: how many of the journal's batches are not final yet and so were not compared.
+
+    `further`: how many findings more the journal has of this run, where these are an extract.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -55,11 +62,21 @@ class ReconciliationReport(BaseModel):
     players_compared: int
     open_batches: int
     findings: tuple[Finding, ...]
+    further: int = 0
 
     @property
     def agreed(self) -> bool:
         """Whether journal and chain tell the same wherever they were compared, and nothing had to be repaired."""
-        return not self.findings
+        return not self.findings and not self.further
+
+    def extract(self, room: int) -> "ReconciliationReport":
+        """The report with only so many of its findings as take up to `room` bytes as JSON, the first ones; the others are counted."""
+        for count, finding in enumerate(self.findings):
+            room -= len(finding.model_dump_json().encode()) + len(",")
+            if room < 0:
+                further = self.further + len(self.findings) - count
+                return self.model_copy(update={"findings": self.findings[:count], "further": further})
+        return self
 
     @property
     def repairs(self) -> tuple[Finding, ...]:
@@ -169,9 +186,19 @@ def unreadable(summary: BatchSummary, why: str) -> Finding:
     )
 
 
-def restarted(batch_id: str, journal: str, elsewhere: str) -> Finding:
-    """A batch that nobody worked on: its workflow was started again."""
-    return Finding(kind=FindingKind.RESTARTED, subject=batch_id, journal=journal, chain=elsewhere)
+def restarted(workflow_id: str, journal: str, elsewhere: str) -> Finding:
+    """A batch that nobody worked on, or a lane's Batcher that had ended: the workflow was started again."""
+    return Finding(kind=FindingKind.RESTARTED, subject=workflow_id, journal=journal, chain=elsewhere)
+
+
+def not_restarted(workflow_id: str, why: str) -> Finding:
+    """A workflow that does not run and should, and could not be started: the next run tries again."""
+    return Finding(
+        kind=FindingKind.NOT_RESTARTED,
+        subject=workflow_id,
+        journal="its workflow does not run",
+        chain=why[:MAX_REASON_CHARS],
+    )
 
 
 def slot_freed(lane: int, batch_id: str) -> Finding:

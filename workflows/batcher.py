@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from temporalio import workflow
 from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue, SearchAttributePair, TypedSearchAttributes, WorkflowIDReusePolicy
-from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
+from temporalio.exceptions import ApplicationError, FailureError, WorkflowAlreadyStartedError
 from temporalio.workflow import ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
@@ -71,6 +71,11 @@ MAX_SIGNALS_PER_RUN: Final = 5_000
 MAX_BATCH_ID_CHARS: Final = 64
 MAX_REMEMBERED_ENDS: Final = 1_000
 """Of batches that told their end before the lane had taken over their slots; the reconciliation frees what is forgotten."""
+
+TAKES_OVER: Final = "takes over from the run before (if that lasts: see its activities in Temporal's Web UI)"
+
+LONG_OPENING: Final = timedelta(minutes=1)
+"""A person may give up what the lane takes over once that has failed or has lasted so long. An earlier word was meant for another run."""
 
 
 class BatcherSettings(BaseModel):
@@ -129,6 +134,8 @@ class Batcher:
         self._signals = 0
         self._trouble = ""
         self._unread = ""
+        self._opening_since: datetime | None = None
+        self._hearing = False
 
     @workflow.run
     async def run(self, request: BatcherInput) -> None:  # noqa: ARG002 - the state was taken up in __init__
@@ -139,7 +146,7 @@ class Batcher:
         beside = asyncio.gather(self._write_rejections(), self._take_over())
         while not beside.done():
             self._refresh_details()
-            await self._wait_for_work()
+            await self._wait_for_work(beside)
             if self._is_half_cut():
                 await self._start_settlement()
             while self._is_due():
@@ -151,8 +158,11 @@ class Batcher:
                 workflow.continue_as_new(
                     BatcherInput(lane=self._lane, settings=self._settings, state=self._state, begun=self._begun)
                 )
-        # They never end: whatever has ended them must fail the workflow's task, and not end the lane.
-        await beside
+        # They never end: whatever has ended them must fail the workflow's task, and not end the lane, as a `FailureError` would.
+        try:
+            await beside
+        except FailureError as error:
+            raise RuntimeError(f"lane {self._lane} cannot go on: {error}") from error
 
     # The three doors.
 
@@ -228,12 +238,17 @@ class Batcher:
 
     @workflow.signal
     def start_afresh(self, *_: Any) -> None:
-        """A person's word that the lane goes on without what it cannot take over. Once it is open: that he has seen what was lost."""
+        """A person's word that the lane goes on without what it cannot take over. Once it is open: that he has seen what was lost.
+
+        That word may come late: a lane that has just begun to take over, and has met no trouble, does not take it for the other.
+        """
         self._signals += 1
         if self._state.opened:
             self._state.lost = []
-        else:
+        elif self._unread or self._is_long_opening():
             self._open_without(f"given up by a person: {self._unread or 'before it was read'}")
+        else:
+            workflow.logger.warning("lane %s takes over as yet, nothing is given up", self._lane)
 
     @workflow.signal
     def configure(self, *arguments: Any) -> None:
@@ -388,13 +403,15 @@ class Batcher:
             return None
         return self._state.queue[0].since + timedelta(seconds=self._settings.window_seconds)
 
-    async def _wait_for_work(self) -> None:
+    async def _wait_for_work(self, beside: asyncio.Future[Any]) -> None:
         due = self._due_at()
         timeout = due and max(due - workflow.now(), timedelta(milliseconds=1))
         with contextlib.suppress(TimeoutError):
             # A bet that comes into an empty queue, and new settings, move the time to wait for.
             await workflow.wait_condition(
-                lambda: self._has_work() or self._due_at() != due, timeout=timeout, timeout_summary="the batch's window"
+                lambda: beside.done() or self._has_work() or self._due_at() != due,
+                timeout=timeout,
+                timeout_summary="the batch's window",
             )
 
     async def _cut(self) -> None:
@@ -439,8 +456,18 @@ class Batcher:
             )
         except WorkflowAlreadyStartedError:
             # The id stands for this very content, so the batch is in good hands; but its end may have been told before.
-            state.in_flight.pop(settlement_id, None)
+            if await mending.until_mended(partial(self._is_done, settlement_id), self._show_trouble):
+                state.in_flight.pop(settlement_id, None)
         state.cut = None
+
+    async def _is_done(self, settlement_id: str) -> bool:
+        return await workflow.execute_activity_method(
+            TakingOver.is_done,
+            settlement_id,
+            start_to_close_timeout=policies.SHORT_CALL_TIMEOUT,
+            retry_policy=policies.RETRY_UNTIL_DONE,
+            summary="started before: is it done?",
+        )
 
     def _forget_oldest(self) -> None:
         known = self._state.known
@@ -472,6 +499,7 @@ class Batcher:
 
     async def _take_over(self) -> None:
         """Takes over from the runs before, newest first, until one had itself taken over from all before it."""
+        self._opening_since = workflow.now()
         while not self._state.opened:
             estate = await mending.until_mended(self._look_back, self._show_unread)
             signals = await self._unheard_signals(estate.run_id) if estate and estate.unheard else []
@@ -505,10 +533,12 @@ class Batcher:
     async def _unheard_signals(self, run_id: str) -> list[UnheardSignal]:
         signals: list[UnheardSignal] = []
         after: int | None = 0
+        self._hearing = True
         while after is not None:
             page = await mending.until_mended(partial(self._unheard_page, run_id, after), self._show_unread)
             signals += page.signals
             after = page.after
+        self._hearing = False
         return signals
 
     async def _unheard_page(self, run_id: str, after: int) -> UnheardSignals:
@@ -532,7 +562,7 @@ class Batcher:
         mine, self._state = self._state, older
         for signal in signals:
             self._hear(signal)
-        older.adopted = [*mine.adopted, run_id]
+        older.adopted = [*mine.adopted, run_id, *older.adopted]
         # Whoever is writing this run's rejections finds them at the head.
         older.rejections = [*mine.rejections, *older.rejections]
         older.counters.rejected += mine.counters.rejected
@@ -544,7 +574,7 @@ class Batcher:
                 self._take(queued.bet, sent_as=queued.bet, tracked=queued.tracked)
         for closed in mine.closed:
             older.in_flight.pop(closed, None)
-        older.closed += mine.closed
+        older.closed = [*older.closed, *mine.closed][-MAX_REMEMBERED_ENDS:]
         asked = older.pause_asked if mine.pause_asked is None else mine.pause_asked
         older.paused, older.pause_asked = older.paused if asked is None else asked, asked
         if older.opened:
@@ -576,6 +606,9 @@ class Batcher:
         state = self._state
         state.adopted, state.closed, state.pause_asked = [], [], None
 
+    def _is_long_opening(self) -> bool:
+        return self._opening_since is not None and workflow.now() - self._opening_since >= LONG_OPENING
+
     def _show_unread(self, unread: str) -> None:
         self._unread = unread
         self._refresh_details()
@@ -586,18 +619,19 @@ class Batcher:
 
     def _all_trouble(self) -> str:
         lost = [f"bets may be lost, have those without a receipt sent again: {why}" for why in self._state.lost]
-        return "; ".join(filter(None, (self._trouble, self._unread, *lost)))
+        opening = self._unread or ("" if self._state.opened else TAKES_OVER)
+        return "; ".join(filter(None, (self._trouble, opening, *lost)))
 
     def _may_continue_as_new(self) -> bool:
         return self._should_continue_as_new() and len(self._state.rejections) <= MAX_CARRIED_REJECTIONS
 
     def _should_continue_as_new(self) -> bool:
         info, bound = workflow.info(), self._settings.continue_as_new_after_events
-        return (
-            info.is_continue_as_new_suggested()
-            or self._signals >= MAX_SIGNALS_PER_RUN
-            or (bound is not None and info.get_current_history_length() >= bound)
+        is_long = info.is_continue_as_new_suggested() or (
+            bound is not None and info.get_current_history_length() >= bound
         )
+        # The next run would begin with the first page of what this one hears, and might never come to the last.
+        return (is_long and not self._hearing) or self._signals >= MAX_SIGNALS_PER_RUN
 
     def _refresh_details(self) -> None:
         state = self._state

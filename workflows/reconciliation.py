@@ -4,7 +4,7 @@ from pydantic import BaseModel, ConfigDict
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from activities.reconciling import ReconcileRequest, Reconciling
+    from activities.reconciling import MAX_ANSWERED_BYTES, ReconcileRequest, Reconciling
     from activities.recovering import Recovering, RecoverRequest
     from settlement.reconciliation import ReconciliationReport
     from workflows import policies
@@ -20,7 +20,7 @@ class ReconciliationInput(BaseModel):
 
 @workflow.defn
 class Reconciliation:
-    """Workflow `reconciliation`: its result is a report per lane."""
+    """Workflow `reconciliation`: its result is an extract of each lane's report; the journal has them whole."""
 
     @workflow.run
     async def run(self, request: ReconciliationInput) -> list[ReconciliationReport]:
@@ -36,7 +36,12 @@ class Reconciliation:
             )
             report = await workflow.execute_activity_method(
                 Reconciling.reconcile_lane,
-                ReconcileRequest(run_id=f"{workflow.info().run_id}/{lane}", lane=lane, found_before=tuple(repairs)),
+                ReconcileRequest(
+                    run_id=f"{workflow.info().run_id}/{lane}",
+                    lane=lane,
+                    room=MAX_ANSWERED_BYTES // request.lanes,
+                    found_before=tuple(repairs),
+                ),
                 start_to_close_timeout=policies.RECONCILE_TIMEOUT,
                 heartbeat_timeout=policies.HEARTBEAT_TIMEOUT,
                 retry_policy=policies.RETRY_UNTIL_DONE,
@@ -48,6 +53,7 @@ class Reconciliation:
 
 
 def _line(report: ReconciliationReport) -> str:
-    found = f"**{len(report.differences)} differences, {len(report.repairs)} repaired**"
+    more = f", {report.further} findings more" if report.further else ""
+    found = f"**{len(report.differences)} differences, {len(report.repairs)} repaired{more}**"
     verdict = "agreed" if report.agreed else found
     return f"lane {report.lane}: {verdict}, {report.batches_compared} batches and {report.players_compared} players compared"

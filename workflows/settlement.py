@@ -128,8 +128,8 @@ class SettlementInput(BaseModel):
 
     `tracked`: ids of the bets that have a workflow of their own. `after`: batches cut before it that were still on their way.
     `revived`: started again by the reconciliation, not by a Batcher, so that what was signed for it before may be unknown. Then
-    `bets` may be empty: what the journal holds of the batch is settled; and with `number` it is claimed under that one again, without
-    what `refused` and `duplicates` say that it left out before.
+    `bets` may be empty: what the journal holds of the batch is settled; and with `number` it is claimed under that one again. Either
+    way without what `refused` and `duplicates` say that it left out before.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -163,6 +163,15 @@ class SettlementResult(BaseModel):
     landing: Landing | None
     refused_bets: tuple[RefusedBet, ...] = ()
     duplicate_bets: tuple[DuplicateBet, ...] = ()
+
+
+class LeftOut(BaseModel):
+    """The answer to the `left_out` query."""
+
+    model_config = ConfigDict(frozen=True)
+
+    refused: tuple[RefusedBet, ...] = ()
+    duplicates: tuple[DuplicateBet, ...] = ()
 
 
 class SettlementStatus(BaseModel):
@@ -257,6 +266,11 @@ class Settlement:
             transitions=state.transitions,
         )
 
+    @workflow.query
+    def left_out(self) -> LeftOut:
+        """Bets of the batch that it does not settle, for the run after one that was ended."""
+        return LeftOut(refused=tuple(self._state.refused), duplicates=tuple(self._state.duplicates))
+
     @property
     def _settles_own_bets(self) -> bool:
         return self._request.revived and not self._request.bets
@@ -288,8 +302,10 @@ class Settlement:
                 await self._pause(outcome.waiting_for)
                 return False
             if outcome.landing is not None:
-                # The run that confirmed it has watched it for as long as it was not final.
-                state.landing, state.is_final = outcome.landing, True
+                # Whether a fork can still undo it is asked while it is watched: the run that confirmed it may have ended before.
+                if state.statement != outcome.statement:
+                    state.live = []
+                state.statement, state.landing = outcome.statement, outcome.landing
                 self._enter(BatchStatus.CONFIRMED, "by an earlier run")
                 return True
             if outcome.statement is None:
@@ -341,7 +357,7 @@ class Settlement:
         # The journal may be ahead of this run, so its count of the transitions goes on from there.
         state.sequence = outcome.sequence + 1
         visibility.show(visibility.BATCH_NUMBER.value_set(outcome.number))
-        if outcome.statement is not None:
+        if outcome.statement is not None and outcome.landing is None:
             self._enter(BatchStatus.PROVING)
             await self._report(final=False)
         return outcome
@@ -350,24 +366,29 @@ class Settlement:
         """Gets a proof of the statement; attempts that may still land were signed with one of it."""
         state = self._state
         if not state.live or state.proof is None or state.proof.public_input != statement.public_input:
-            state.proof = await workflow.execute_activity_method(
-                Proving.prove_batch,
-                statement,
-                task_queue=names.PROVING_QUEUE,
-                start_to_close_timeout=policies.PROVE_TIMEOUT,
-                heartbeat_timeout=policies.HEARTBEAT_TIMEOUT,
-                retry_policy=policies.RETRY_UNTIL_DONE,
-                summary=f"batch {statement.number}: {len(statement.entries)} bets, circuit {statement.shape.name}",
-            )
+            state.proof = await self._proof(statement)
         state.statement = statement
         state.proved_sequence = self._take_sequence()
         self._enter(BatchStatus.PROVED, f"{state.proof.milliseconds} ms")
+
+    async def _proof(self, statement: Statement) -> Proof:
+        return await workflow.execute_activity_method(
+            Proving.prove_batch,
+            statement,
+            task_queue=names.PROVING_QUEUE,
+            start_to_close_timeout=policies.PROVE_TIMEOUT,
+            heartbeat_timeout=policies.HEARTBEAT_TIMEOUT,
+            retry_policy=policies.RETRY_UNTIL_DONE,
+            summary=f"batch {statement.number}: {len(statement.entries)} bets, circuit {statement.shape.name}",
+        )
 
     async def _sign_and_submit(self) -> None:
         """Brings one more signed transaction on its way, or again the one that may still land, unless the chain has the batch."""
         state = self._state
         assert state.statement is not None
-        assert state.proof is not None
+        if state.proof is None or state.proof.public_input != state.statement.public_input:
+            # Confirmed by an earlier run, and undone since.
+            state.proof = await self._proof(state.statement)
         try:
             attempt = await workflow.execute_activity_method(
                 Submitting.sign_settlement,
@@ -446,8 +467,13 @@ class Settlement:
         """
         state = self._state
         failures = 0
+        is_refused = False
         while state.landing is not None and not state.is_final:
             try:
+                if is_refused:
+                    # The ledger says of its failed attempt the same as before until it is followed by another.
+                    await self._sign_and_submit()
+                    is_refused = False
                 verdict = await self._verdict(until_final=True)
                 if verdict.standing is Standing.SETTLED and verdict.landing is not None:
                     state.landing, state.is_final = verdict.landing, True
@@ -459,7 +485,8 @@ class Settlement:
             except ActivityError as error:
                 if not isinstance(error.cause, ApplicationError):
                     raise
-                if error.cause.type in REFUSED_FOR_GOOD:
+                is_refused = error.cause.type in REFUSED_FOR_GOOD
+                if is_refused:
                     state.live = []
                 why = mending.reason(error.cause)
                 workflow.logger.error("%s, which a fork has undone, does not land again: %s", self._batch_id, why)
@@ -578,11 +605,12 @@ class Settlement:
 
     async def _tell_batcher(self) -> None:
         """Makes room in the lane. Repeated for a while: a lane that never hears of it cuts fewer batches at once for ever."""
+        closed = ClosedBatch(batch_id=self._batch_id)
         for failures in range(TELLING_TRIES):
-            closed = ClosedBatch(batch_id=self._batch_id)
+            if failures:
+                await workflow.sleep(mending.pause_after(failures - 1), summary="the lane's Batcher took no signal")
             if await _signal(names.batcher_id(self._request.lane), "settlement_closed", closed):
                 return
-            await workflow.sleep(mending.pause_after(failures), summary="the lane's Batcher took no signal")
 
 
 async def _signal(workflow_id: str, name: str, argument: object) -> bool:

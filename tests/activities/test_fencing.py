@@ -2,7 +2,7 @@
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -16,8 +16,9 @@ from activities.recording import Recording, StatusRequest
 from activities.submitting import ConfirmRequest, SignRequest, SubmitRequest, Submitting
 from journal.adapter import SqlJournal
 from journal.migrate import upgrade
-from settlement.batches import BatchSummary, BetRecord, BetStatus, SignedAttempt, Standing, Statement, batch_id
+from settlement.batches import BatchSummary, BetRecord, BetStatus, SignedAttempt, Standing, Statement, Vault, batch_id
 from settlement.bets import RejectionReason
+from settlement.errors import LedgerUnavailable
 from settlement.lifecycle import BatchStatus
 from tests.workflow.casino import LANE, PLAYERS, bet
 from tests.workflow.fakes import FakeLedger, FakeProver, Fate
@@ -143,7 +144,7 @@ async def test_a_stalled_claim_that_saw_no_vault_cannot_eject_after_another_try_
     bank: Bank, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index = bank.ledger.indices.pop((LANE, PLAYERS[1]))
-    stalled = Stalled(monkeypatch, bank.ledger, "vaults")
+    stalled = Stalled(monkeypatch, bank.journal, "attempts")
     first_try = asyncio.create_task(bank.claim())
     await stalled.reached()
     bank.ledger.indices[LANE, PLAYERS[1]] = index
@@ -213,7 +214,7 @@ async def test_a_stalled_signature_is_not_kept_once_a_bet_of_its_statement_was_e
     before = await bank.held()
 
     stalled.resume()
-    assert await failure(signing) == ("JournalConflict", False)
+    assert await failure(signing) == ("BatchUnknown", False)
     assert await bank.held() == before
     attempt = await bank.sign(new, proved_again)
     assert (attempt.attempt, attempt.bets_root) == (0, new.bets_root)
@@ -266,6 +267,28 @@ async def test_a_vault_that_a_batch_was_signed_with_is_waited_for_and_its_bets_a
     assert await bank.claimed() == (statement, 5)
 
 
+@pytest.mark.parametrize("lacking", ["vault", "cover"])
+async def test_a_bet_is_refused_only_by_what_a_quorum_of_nodes_shows(
+    bank: Bank, monkeypatch: pytest.MonkeyPatch, lacking: str
+) -> None:
+    shown_by_all = bank.ledger.vaults
+
+    async def lagging(lane: int, players: Sequence[str], *, by_quorum: bool = False) -> dict[str, Vault]:
+        vaults = await shown_by_all(lane, players, by_quorum=by_quorum)
+        if by_quorum:
+            return vaults
+        if lacking == "vault":
+            return {player: vault for player, vault in vaults.items() if player != PLAYERS[0]}
+        return {player: vault.model_copy(update={"available": 0}) for player, vault in vaults.items()}
+
+    monkeypatch.setattr(bank.ledger, "vaults", lagging)
+    bank.ledger.script.fail("vaults by quorum", LedgerUnavailable("one node of two"))
+    assert await failure(bank.claim()) == ("LedgerUnavailable", True)
+    statement, _ = await bank.claimed()
+    assert len(statement.entries) == len(BETS)
+    assert await bank.bet_statuses() == [BetStatus.CLAIMED] * 2
+
+
 async def test_a_vault_that_no_attempt_was_signed_with_is_not_waited_for(bank: Bank) -> None:
     del bank.ledger.indices[LANE, PLAYERS[1]]
     outcome = await bank.claim()
@@ -304,6 +327,7 @@ async def test_a_confirmed_batch_is_never_called_failed(bank: Bank) -> None:
 
 async def test_a_claim_of_a_confirmed_batch_answers_its_landing_and_changes_nothing(bank: Bank) -> None:
     await bank.settle()
+    (settled,) = bank.prover.proven
     before, calls = await bank.held(), list(bank.ledger.script.calls)
     assert before[0] is not None
     # Whatever became of the vaults since.
@@ -311,7 +335,8 @@ async def test_a_claim_of_a_confirmed_batch_answers_its_landing_and_changes_noth
     del bank.ledger.indices[LANE, PLAYERS[1]]
     outcome = await bank.claim()
     assert outcome.landing == before[0].landing is not None
-    assert (outcome.number, outcome.settling, outcome.statement, outcome.waiting_for) == (1, 2, None, "")
+    assert outcome.statement == settled
+    assert (outcome.number, outcome.settling, outcome.waiting_for) == (1, 2, "")
     assert outcome.sequence == before[0].transitions[-1].sequence == 4
     assert await bank.held() == before
     assert bank.ledger.script.calls == calls

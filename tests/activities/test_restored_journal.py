@@ -1,16 +1,28 @@
 """Activities on a journal that was restored from an older copy: it gets back what history knows, and nothing is settled twice."""
 
+import sqlite3
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from activities.claiming import Claiming, ClaimOutcome, ClaimRequest, Signed
-from activities.submitting import ConfirmRequest, SignRequest, Submitting
+from activities.submitting import ConfirmRequest, SignRequest, SubmitRequest, Submitting
 from journal.adapter import SqlJournal
 from journal.migrate import upgrade
-from settlement.batches import BetStatus, Claim, SignedAttempt, Standing, Statement, Verdict, batch_id
-from settlement.bets import Bet
+from settlement.batches import (
+    BetStatus,
+    Claim,
+    DuplicateBet,
+    RefusedBet,
+    SignedAttempt,
+    Standing,
+    Statement,
+    Verdict,
+    batch_id,
+)
+from settlement.bets import Bet, RejectionReason
 from settlement.lifecycle import BatchStatus
 from tests.activities.test_fencing import BATCH, BETS, Bank, failure, run
 from tests.journal.samples import step
@@ -113,6 +125,78 @@ async def test_a_landing_is_not_recorded_with_an_older_statement_of_the_batch(ba
     batch = await bank.journal.batch(BATCH)
     assert batch is not None
     assert (batch.number, batch.bets_root, bank.ledger.payments) == (2, renumbered.bets_root, 1)
+
+
+async def test_attempts_of_a_batch_that_was_confirmed_meanwhile_are_put_back_too(bank: Restored) -> None:
+    await bank.settle()
+    (kept,), (statement,) = await bank.journal.attempts(BATCH), bank.prover.proven
+    lost = kept.model_copy(update={"attempt": 1, "signature": "lost"})
+    again = await bank.ask(number=1, signed=Signed(statement=statement, attempts=(lost,)))
+    assert (again.landing is not None, again.statement) == (True, statement)
+    assert await bank.journal.attempts(BATCH) == [kept, lost]
+
+
+async def test_a_confirmed_batch_whose_bets_are_not_those_of_its_root_is_for_a_person(bank: Restored) -> None:
+    await bank.settle()
+    with closing(sqlite3.connect(bank.path)) as journal, journal:
+        journal.execute("DELETE FROM batch_slots WHERE position = 0")
+    assert await failure(bank.ask((), own_bets=True, revived=True)) == ("JournalConflict", False)
+
+
+async def test_a_revived_batch_hands_on_what_it_left_out_for_others(bank: Restored) -> None:
+    await bank.claim()
+    duplicate = DuplicateBet(bet_id="duplicate", batch_id=batch_id(LANE, [BETS[0]]))
+    conflict = RefusedBet(bet_id="conflict", reason=RejectionReason.CONFLICT, detail="another bet with this id")
+    uncovered = RefusedBet(bet_id="first", reason=RejectionReason.UNCOVERED, detail="a loss is not covered")
+    for _ in range(2):
+        known = {"refused": (uncovered, conflict), "duplicates": (duplicate,)}
+        again = await bank.ask((), own_bets=True, revived=True, **known)
+        assert (again.settling, again.refused, again.duplicates) == (1, (uncovered, conflict), (duplicate,))
+
+
+async def test_a_revived_batch_gets_back_the_number_that_its_attempt_was_signed_for(bank: Restored) -> None:
+    bank.ledger.fates.append(Fate.EXPIRES)
+    await bank.signed()
+    older = Copy(bank.path)
+    bank.ledger.take_number(LANE, 1)
+    renumbered = (await bank.ask(number=1, taken=1)).statement
+    assert renumbered is not None
+    await bank.journal.record_statement(BATCH, renumbered, await bank.prover.prove(renumbered))
+    attempt = await bank.sign_again(renumbered, 1)
+    await bank.ledger.broadcast(attempt)
+
+    older.restore()
+    signed = Signed(statement=renumbered, attempts=(attempt,))
+    again = await bank.ask(number=2, signed=signed, own_bets=True, revived=True)
+    assert (again.number, again.statement) == (2, renumbered)
+    assert await bank.sign_again(renumbered, 2, [attempt]) == attempt
+    assert (await bank.confirm(signed)).standing is Standing.SETTLED
+    assert bank.ledger.payments == 1
+
+
+async def test_a_revived_batch_that_the_journal_knows_by_an_older_number_waits_while_another_has_its_own(
+    bank: Restored,
+) -> None:
+    lost = bet("lost", player=1)
+    ask = {"batch_id": batch_id(LANE, [lost]), "revived": True, "own_bets": True}
+    await bank.ask([lost], **ask, number=1)
+    await bank.claim()
+    assert await failure(bank.ask((), **ask, number=2)) == ("NumberInUse", False)
+    await bank.settle()
+    again = await bank.ask((), **ask, number=2)
+    assert (again.number, again.statement is not None) == (1, True)
+
+
+async def test_a_step_that_cannot_follow_on_an_older_journal_is_mended_by_another_claim(bank: Restored) -> None:
+    statement, proved = await bank.claimed()
+    between = Copy(bank.path)
+    attempt = await bank.sign(statement, proved)
+    between.restore()
+    submit = SubmitRequest(batch_id=BATCH, attempt=attempt, submitted_sequence=proved + 1)
+    submitting = Submitting(bank.journal, bank.ledger)
+    assert await failure(run(submitting.submit_settlement, submit)) == ("BatchUnknown", False)
+    again = await bank.ask(number=1, signed=Signed(statement=statement, attempts=(attempt,)))
+    assert (again.statement, await bank.journal.attempts(BATCH)) == (statement, [attempt])
 
 
 async def test_an_attempt_signed_after_others_were_lost_does_not_get_their_number(bank: Restored) -> None:

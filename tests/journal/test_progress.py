@@ -8,7 +8,7 @@ from journal import progress
 from journal.adapter import SqlJournal
 from settlement.batches import BetStatus, ClaimedBatch, PlayerSlot, RefusedBet
 from settlement.bets import RejectionReason
-from settlement.errors import IllegalTransition, JournalConflict
+from settlement.errors import BatchUnknown, IllegalTransition, JournalConflict
 from settlement.lifecycle import BatchStatus, Transition
 from tests.journal.samples import (
     LANE,
@@ -352,7 +352,7 @@ class TestAttempts:
         self, journal: SqlJournal, claimed: ClaimedBatch
     ) -> None:
         rest = claimed.model_copy(update={"bets": claimed.bets[1:]})
-        with pytest.raises(JournalConflict, match="not signed for its recorded statement"):
+        with pytest.raises(BatchUnknown, match="no statement"):
             await journal.record_attempt(claimed.batch_id, attempt(claimed, 0))
         await _proven(journal, claimed)
         with pytest.raises(JournalConflict, match="not signed for its recorded statement"):

@@ -22,7 +22,7 @@ async def test_a_batch_that_the_journal_does_not_hold_is_said_to_be_unknown(jour
     held = await journal.claim(claim(some_bets(1)))
     for write in (
         journal.attempts(UNKNOWN),
-        journal.resume(UNKNOWN, 3, step(0, BatchStatus.PENDING)),
+        journal.resume(UNKNOWN, 3, step(0, BatchStatus.PENDING), None, ()),
         journal.record_transition(UNKNOWN, step(1, BatchStatus.PROVING)),
         journal.eject(UNKNOWN, [], 0, 0),
         journal.renumber(UNKNOWN, 1, 1, 0),
@@ -148,12 +148,47 @@ async def test_a_batch_is_resumed_by_its_own_rows(journal: SqlJournal, claimed: 
     await journal.eject(claimed.batch_id, [refusal(claimed.bets[1])], 0, 0)
     await journal.record_transition(claimed.batch_id, step(1, BatchStatus.FAILED))
     for _ in range(2):
-        answer = await journal.resume(claimed.batch_id, claimed.lane, step(0, BatchStatus.PENDING, "again"))
+        answer = await journal.resume(claimed.batch_id, claimed.lane, step(0, BatchStatus.PENDING, "again"), None, ())
         assert (answer.number, answer.status, answer.sequence) == (1, BatchStatus.PENDING, 2)
         assert answer.bets == (claimed.bets[0], claimed.bets[2])
         assert answer.refused == (refusal(claimed.bets[1]),)
     with pytest.raises(JournalConflict, match="is of lane 3"):
-        await journal.resume(claimed.batch_id, 4, step(0, BatchStatus.PENDING))
+        await journal.resume(claimed.batch_id, 4, step(0, BatchStatus.PENDING), None, ())
+
+
+async def test_a_batch_resumed_on_an_older_journal_gets_back_its_number_and_its_refusals(
+    journal: SqlJournal, claimed: ClaimedBatch
+) -> None:
+    pending = step(0, BatchStatus.PENDING)
+    stranger = refusal(bet("not-its-own"))
+    for _ in range(2):
+        answer = await journal.resume(claimed.batch_id, claimed.lane, pending, 6, [refusal(claimed.bets[1]), stranger])
+        assert (answer.number, answer.bets) == (6, (claimed.bets[0], claimed.bets[2]))
+        assert answer.refused == (refusal(claimed.bets[1]),)
+    # A journal that is newer stays as it is.
+    assert (await journal.resume(claimed.batch_id, claimed.lane, pending, 1, ())).number == 6
+    other = await journal.claim(claim(some_bets(1, "other")))
+    with pytest.raises(NumberInUse, match=f"given to batch {other.batch_id}"):
+        await journal.resume(claimed.batch_id, claimed.lane, pending, other.number, ())
+
+
+async def test_a_step_that_cannot_follow_what_an_older_journal_holds_is_not_a_conflict(
+    journal: SqlJournal, claimed: ClaimedBatch
+) -> None:
+    with pytest.raises(BatchUnknown, match="no statement of what attempt 0"):
+        await journal.record_attempt(claimed.batch_id, attempt(claimed))
+    await journal.record_statement(claimed.batch_id, statement(claimed), proof(statement(claimed)))
+    for lost in (step(2, BatchStatus.PROVED), step(3, BatchStatus.SUBMITTED)):
+        with pytest.raises(
+            BatchUnknown, match=rf"from Pending \(transition 0\) to {lost.status}.*restored from an older copy"
+        ):
+            await journal.record_transition(claimed.batch_id, lost)
+    await journal.record_transition(claimed.batch_id, step(1, BatchStatus.FAILED))
+    with pytest.raises(BatchUnknown, match="restored from an older copy"):
+        await journal.confirm(claimed.batch_id, landing(claimed), step(4, BatchStatus.CONFIRMED))
+    summary = await journal.batch(claimed.batch_id)
+    assert summary is not None
+    assert [taken.sequence for taken in summary.transitions] == [0, 1]
 
 
 async def test_attempts_are_put_back_once_and_never_share_a_number(journal: SqlJournal, claimed: ClaimedBatch) -> None:

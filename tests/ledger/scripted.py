@@ -30,7 +30,7 @@ LAST_VALID: Final = 1_000
 """Block height up to which scripted attempts are valid."""
 FINALIZED_SLOT: Final = 5_000
 RECORD_SLOT: Final = 4_321
-UNITS: Final = 100_000
+UNITS: Final = 150_000
 _BLOCKHASH: Final = str(Pubkey(bytes([9] * 32)))
 
 

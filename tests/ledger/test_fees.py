@@ -1,5 +1,6 @@
 """What a settlement offers: at least the floor, more where the accounts are dear or an attempt has expired, never above the ceiling."""
 
+import asyncio
 import base64
 import itertools
 from collections.abc import AsyncIterator
@@ -8,9 +9,9 @@ import pytest
 from solders.pubkey import Pubkey
 from solders.transaction import VersionedTransaction
 
-from ledger import layout
+from ledger import fees, layout
 from ledger.fees import PriceBounds
-from ledger.rpc import MAX_PRIORITY_FEE_ACCOUNTS
+from ledger.rpc import MAX_PRIORITY_FEE_ACCOUNTS, RpcClient
 from ledger.transactions import compute_unit_limit
 from settlement.batches import SignedAttempt
 from tests.ledger.panel import Panel, panel_of
@@ -77,13 +78,26 @@ async def test_the_estimate_is_for_the_accounts_that_the_settlement_writes_to(al
     assert str(layout.config_address(PROGRAM)) not in addresses
 
 
-@pytest.mark.parametrize("code", [-32601, -32602, -32010])
+@pytest.mark.parametrize("code", [-32601, -32602, -32010, -32000, -32603])
 async def test_a_node_that_does_not_tell_of_fees_leaves_floor_and_bumps(alone: Panel, code: int) -> None:
     def refuse(_: list[object]) -> object:
         raise Refusal(code)
 
     alone.chains[0].node.answers["getRecentPrioritizationFees"] = refuse
     assert price_of(await alone.sign(1)) == 1_100
+
+
+async def test_a_node_that_hangs_over_fees_leaves_floor_and_bumps(
+    alone: Panel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fees, "ESTIMATE_SECONDS", 0.05)
+
+    async def hang(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(RpcClient, "recent_priority_fees", hang)
+    async with asyncio.timeout(5):
+        assert price_of(await alone.sign(1)) == 1_100
 
 
 async def test_the_limit_of_units_follows_from_the_simulation_whatever_the_price(alone: Panel) -> None:

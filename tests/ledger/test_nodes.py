@@ -1,5 +1,6 @@
 """Several nodes as one client: reads fail over, what is sent goes to all, and nodes of two clusters are never mixed."""
 
+import asyncio
 import base64
 import struct
 from collections.abc import AsyncIterator
@@ -13,7 +14,8 @@ from solders.pubkey import Pubkey
 from ledger import layout
 from ledger import nodes as nodes_module
 from ledger.nodes import Defect, Nodes
-from ledger.rpc import READ_COMMITMENT, RequestRefused
+from ledger.rpc import READ_COMMITMENT, RequestRefused, RpcClient
+from settlement.batches import Standing
 from settlement.errors import LedgerMisconfigured, LedgerUnavailable
 from tests.ledger.panel import Panel, panel_of
 from tests.ledger.scripted import FINALIZED_SLOT, LANE, PROGRAM, RECORD_SLOT, Refusal, transaction_json
@@ -44,16 +46,16 @@ async def test_a_read_that_one_node_does_not_answer_is_asked_of_the_next(pair: P
     assert pair.calls(1) == ["getEpochInfo"]
 
 
-@pytest.mark.parametrize("code", [-32005, -32014, -32016, -32603, -32601, -32010])
+@pytest.mark.parametrize("code", [-32005, -32014, -32016, -32603, -32601, -32010, -32600, -32602])
 async def test_trouble_of_one_node_and_what_it_does_not_offer_are_asked_of_the_next(pair: Panel, code: int) -> None:
     pair.chains[0].node.answers["getEpochInfo"] = lambda _: refuse(code)
     assert (await pair.nodes.epoch_info("finalized")).absolute_slot > 0
 
 
 async def test_a_request_that_a_node_understands_and_refuses_is_not_tried_on_others(pair: Panel) -> None:
-    pair.chains[0].node.answers["getAccountInfo"] = lambda _: refuse(-32602)
+    pair.chains[0].node.answers["simulateTransaction"] = lambda _: refuse(-32602)
     with pytest.raises(RequestRefused):
-        await pair.nodes.account(Pubkey.default(), READ_COMMITMENT)
+        await pair.nodes.simulate(pair.attempt.raw, READ_COMMITMENT)
     assert pair.calls(1) == []
 
 
@@ -79,13 +81,17 @@ async def test_when_no_node_answers_each_is_named_with_its_reason(pair: Panel) -
 async def test_a_transaction_that_one_node_does_not_know_is_asked_of_the_next(pair: Panel) -> None:
     pair.chains[1].transactions["a"] = transaction_json(RECORD_SLOT, Pubkey.default())
     assert await pair.nodes.transaction("a", "finalized") is not None
-    pair.chains[0].node.answers["getTransaction"] = lambda _: refuse(-32011)
-    assert await pair.nodes.transaction("a", "finalized") is not None
+    for code in (-32011, -32015, -32601, -32602, -32600):
+        pair.chains[0].node.answers["getTransaction"] = lambda _, code=code: refuse(code)
+        assert await pair.nodes.transaction("a", "finalized") is not None
 
 
 async def test_a_transaction_is_not_called_unknown_while_a_node_is_silent(pair: Panel) -> None:
     assert await pair.nodes.transaction("a", "finalized") is None
     pair.fails(1)
+    with pytest.raises(LedgerUnavailable):
+        await pair.nodes.transaction("a", "finalized")
+    pair.chains[0].node.answers["getTransaction"] = lambda _: refuse(-32602)
     with pytest.raises(LedgerUnavailable):
         await pair.nodes.transaction("a", "finalized")
 
@@ -176,6 +182,13 @@ async def test_a_node_that_was_silent_at_first_is_checked_before_it_is_believed(
     assert "getEpochInfo" not in pair.calls(1)
 
 
+async def test_a_node_that_does_not_tell_its_cluster_is_passed_over(pair: Panel) -> None:
+    pair.chains[0].node.answers["getGenesisHash"] = lambda _: refuse(-32601)
+    async with Nodes.at([chain.node.url for chain in pair.chains]) as nodes:
+        await nodes.epoch_info("finalized")
+    assert "getEpochInfo" not in pair.calls(0)
+
+
 async def test_one_node_alone_is_not_asked_for_its_cluster() -> None:
     async with panel_of(1) as panel:
         await panel.nodes.epoch_info("finalized")
@@ -212,15 +225,65 @@ async def test_a_transaction_that_no_node_takes_is_unavailability(pair: Panel) -
 
 
 async def test_a_node_that_hangs_holds_up_neither_sending_nor_reading_of_all(
-    pair: Panel, monkeypatch: pytest.MonkeyPatch
+    three: Panel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nodes_module, "GRACE_SECONDS", 0.05)
-    pair.chains[0].node.hangs = True
-    await pair.ledger.broadcast(pair.attempt)
-    answers, silent = await pair.nodes.everywhere(lambda node: node.epoch_info("finalized"))
-    first, second = pair.nodes.nodes
-    assert list(answers) == [second]
+    three.chains[0].node.hangs = True
+    await three.ledger.broadcast(three.attempt)
+    answers, silent = await three.nodes.everywhere(lambda node: node.epoch_info("finalized"))
+    first, *others = three.nodes.nodes
+    assert list(answers) == others
     assert "0.05 s" in str(silent[first])
+
+
+def slow(node: RpcClient, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    call = node._call  # pyright: ignore[reportPrivateUsage]
+
+    async def slowly(method: str, params: list[object], result_type: object) -> object:
+        await asyncio.sleep(seconds)
+        return await call(method, params, result_type)
+
+    monkeypatch.setattr(node, "_call", slowly)
+
+
+async def test_a_slow_node_is_waited_for_where_its_word_is_needed(pair: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nodes_module, "GRACE_SECONDS", 0.05)
+    slow(pair.nodes.nodes[0], 0.2, monkeypatch)
+    assert await pair.standing() is Standing.NONE_LIVE
+
+
+async def test_a_node_that_hangs_since_the_start_holds_up_no_reading_of_all(
+    three: Panel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nodes_module, "GRACE_SECONDS", 0.05)
+    three.chains[2].node.hangs = True
+    three.nodes._genesis_hashes.pop(three.nodes.nodes[2])  # pyright: ignore[reportPrivateUsage]
+    async with asyncio.timeout(5):
+        assert await three.standing() is Standing.NONE_LIVE
+
+
+async def test_sending_does_not_wait_for_a_node_that_has_failed_of_late(
+    pair: Panel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair.fails(0)
+    await pair.nodes.epoch_info("finalized")
+    pair.chains[0].node.body = None
+    pair.chains[0].node.hangs = True
+    monkeypatch.setattr(nodes_module, "GRACE_SECONDS", 60.0)
+    async with asyncio.timeout(5):
+        await pair.ledger.broadcast(pair.attempt)
+
+
+async def test_a_node_that_answers_too_few_accounts_or_statuses_is_passed_over(pair: Panel) -> None:
+    def seen(*values: object) -> object:
+        return {"context": {"slot": FINALIZED_SLOT}, "value": values}
+
+    for method in ("getMultipleAccounts", "getSignatureStatuses"):
+        pair.chains[0].node.answers[method] = lambda _: seen()
+        pair.chains[1].node.answers[method] = lambda _: seen(None)
+    assert await pair.nodes.accounts([Pubkey.default()], READ_COMMITMENT) == [None]
+    pair.nodes._failures.clear()  # pyright: ignore[reportPrivateUsage]
+    assert [seen.value for seen in await pair.nodes.signature_statuses(["a"])] == [None]
 
 
 async def test_only_one_node_simulates_what_is_sent_with_a_preflight(pair: Panel) -> None:

@@ -1,15 +1,25 @@
 """Judging by several nodes: which of them is believed, and of what two must say the same."""
 
+import base64
 from collections.abc import AsyncIterator, Callable
 
 import pytest
 import structlog
+from solders.transaction import VersionedTransaction
 
 from ledger import nodes as nodes_module
-from ledger.judging import BLOCKHASH_BLOCKS, MAX_LEAD_SLOTS, MAX_SLOTS_PER_BLOCK, measure
+from ledger.judging import (
+    BLOCKHASH_BLOCKS,
+    MAX_LEAD_SLOTS,
+    MAX_SLOTS_PER_BLOCK,
+    MAX_UNFINAL_BLOCKS,
+    MAX_VALID_BLOCKS_AHEAD,
+    last_valid_height,
+    measure,
+)
 from ledger.nodes import Defect
 from ledger.program_errors import ProgramError
-from ledger.transactions import SETTLE_POSITION
+from ledger.transactions import MIN_COMPUTE_UNITS, SETTLE_POSITION
 from settlement.batches import SignedAttempt, Standing
 from settlement.errors import (
     BatchNumberTaken,
@@ -20,7 +30,18 @@ from settlement.errors import (
     VaultUncovered,
 )
 from tests.ledger.panel import Panel, panel_of
-from tests.ledger.scripted import FINALIZED_SLOT, LAST_VALID, NUMBER, RECORD_SLOT, Refusal, ScriptedChain, a_statement
+from tests.ledger.scripted import (
+    FINALIZED_SLOT,
+    LAST_VALID,
+    NUMBER,
+    PROGRAM,
+    RECORD_SLOT,
+    Refusal,
+    ScriptedChain,
+    a_proof,
+    a_statement,
+    transaction_json,
+)
 
 OTHER_ROOT = 0xBAD
 UNCOVERED = {"InstructionError": [SETTLE_POSITION, {"Custom": ProgramError.VAULT_UNCOVERED + 1}]}
@@ -89,8 +110,32 @@ async def test_what_was_never_signed_needs_no_second_word(pair: Panel) -> None:
 
 @pytest.mark.parametrize("level", ["processed", "confirmed"])
 async def test_an_attempt_that_any_node_knows_is_not_dead(three: Panel, level: str) -> None:
-    three.chains[2].knows(three.attempt, level)
+    three.chains[2].knows(three.attempt, level, slot=FINALIZED_SLOT + 1)
     assert await three.standing() is Standing.PENDING
+
+
+@pytest.mark.parametrize("level", ["processed", "confirmed"])
+async def test_what_a_node_saw_in_a_fork_in_which_it_stands_still_keeps_nothing_alive(three: Panel, level: str) -> None:
+    frozen = three.chains[2]
+    frozen.knows(three.attempt, level, slot=FINALIZED_SLOT + 1)
+    frozen.finalized_slot = frozen.status_slot = frozen.record_slot = FINALIZED_SLOT - 1_000
+    frozen.heights["finalized"] = LAST_VALID - 500
+    assert await three.standing() is Standing.NONE_LIVE
+
+
+async def test_what_is_not_final_in_a_slot_that_two_others_have_finalized_keeps_nothing_alive(three: Panel) -> None:
+    three.chains[2].knows(three.attempt, "processed", slot=FINALIZED_SLOT)
+    assert await three.standing() is Standing.NONE_LIVE
+    three.chains[1].finalized_slot = FINALIZED_SLOT - 1
+    assert await three.standing() is Standing.PENDING, "not finalized by both"
+
+
+async def test_what_a_node_that_lags_shows_as_final_is_denied_by_nobody(three: Panel) -> None:
+    lagging = three.chains[2]
+    lagging.knows(three.attempt, err=UNCOVERED)
+    lagging.finalized_slot = lagging.status_slot = lagging.record_slot = FINALIZED_SLOT - 100
+    with pytest.raises(LedgerUnavailable, match="denies attempt"):
+        await three.standing()
 
 
 async def test_each_node_must_prove_expiry_by_its_own_finalized_height(pair: Panel) -> None:
@@ -253,11 +298,64 @@ async def test_a_confirmed_record_of_a_node_that_lags_settles_nothing(pair: Pane
     assert (await confirmed.judge(pair.statement, [pair.attempt])).standing is Standing.PENDING
 
 
+async def test_a_record_that_two_others_contradict_settles_nothing(three: Panel) -> None:
+    three.chains[0].has_record(three.statement.bets_root)
+    three.chains[0].history = [{"signature": "rival", "slot": RECORD_SLOT, "err": None}]
+    assert await three.standing() is Standing.NONE_LIVE
+    three.chains[2].record_slot = RECORD_SLOT - 1
+    assert await three.standing() is Standing.SETTLED, "one of the others has not come as far"
+
+
+async def test_two_nodes_that_show_the_record_outvote_one_that_shows_another(three: Panel) -> None:
+    for chain in three.chains[1:]:
+        chain.has_record(three.statement.bets_root)
+        chain.knows(three.attempt)
+    three.chains[0].has_record(OTHER_ROOT)
+    with structlog.testing.capture_logs() as lines:
+        assert await three.standing() is Standing.SETTLED
+    assert ("node unfit", three.chains[0].node.url, Defect.OUTVOTED) in defects(lines)
+
+
+async def test_one_node_alone_of_three_takes_no_number_and_holds_none_up(three: Panel) -> None:
+    three.chains[2].has_record(OTHER_ROOT)
+    assert await three.standing() is Standing.NONE_LIVE
+    three.chains[1].has_record(OTHER_ROOT)
+    with pytest.raises(BatchNumberTaken):
+        await three.standing()
+
+
 async def test_nodes_that_show_different_records_decide_nothing(pair: Panel) -> None:
     pair.chains[0].has_record(pair.statement.bets_root)
     pair.chains[1].has_record(OTHER_ROOT)
     with pytest.raises(LedgerUnavailable, match="different records"):
         await pair.standing()
+
+
+@pytest.mark.parametrize("code", [-32601, -32602, -32015, -32000])
+async def test_what_a_landing_cost_is_no_reason_to_call_it_unsettled(pair: Panel, code: int) -> None:
+    def refuse(_: object) -> object:
+        raise Refusal(code)
+
+    for chain in pair.chains:
+        chain.has_record(pair.statement.bets_root)
+        chain.knows(pair.attempt)
+    pair.chains[0].node.answers["getTransaction"] = refuse
+    verdict = await pair.ledger.judge(pair.statement, [pair.attempt])
+    assert verdict.standing is Standing.SETTLED
+    assert verdict.landing is not None
+    assert verdict.landing.fee_lamports is None
+    pair.chains[1].transactions[pair.attempt.signature] = transaction_json(RECORD_SLOT, PROGRAM)
+    verdict = await pair.ledger.judge(pair.statement, [pair.attempt])
+    assert verdict.landing is not None
+    assert verdict.landing.fee_lamports is not None
+
+
+async def test_the_landing_is_found_though_one_node_offers_no_history_of_addresses(pair: Panel) -> None:
+    for chain in pair.chains:
+        chain.has_record(pair.statement.bets_root)
+        chain.history = [{"signature": "rival", "slot": RECORD_SLOT, "err": None}]
+    pair.chains[0].node.answers["getSignaturesForAddress"] = lambda _: (_ for _ in ()).throw(Refusal(-32601))
+    assert await pair.standing() is Standing.SETTLED
 
 
 # Whether it is final.
@@ -386,6 +484,56 @@ async def test_a_node_that_hangs_does_not_hold_up_the_verdict(three: Panel, monk
     assert await three.standing() is Standing.NONE_LIVE
 
 
+# Up to which height an attempt may land.
+
+
+def names_last_valid(chain: ScriptedChain, height: int) -> None:
+    answer = chain.node.answers["getLatestBlockhash"]
+
+    def named(params: list[object]) -> dict[str, object]:
+        told = answer(params)
+        return {**told, "value": {**told["value"], "lastValidBlockHeight": height}}
+
+    chain.node.answers["getLatestBlockhash"] = named
+
+
+async def test_an_attempt_that_a_node_calls_valid_too_briefly_is_not_proven_dead(pair: Panel) -> None:
+    names_last_valid(pair.chains[0], 0)
+    attempt = await pair.ledger.sign(pair.statement, a_proof(pair.statement), 1)
+    height = pair.chains[1].heights["finalized"] + BLOCKHASH_BLOCKS + MAX_UNFINAL_BLOCKS
+    assert attempt.last_valid_block_height == height
+    assert await pair.standing(attempt) is Standing.PENDING
+    for chain in pair.chains:
+        chain.heights["finalized"] = height + 1
+    assert await pair.standing(attempt) is Standing.NONE_LIVE
+
+
+async def test_a_node_that_lies_low_about_its_own_height_too_expires_no_attempt(pair: Panel) -> None:
+    names_last_valid(pair.chains[0], 0)
+    pair.chains[0].heights["finalized"] = 0
+    attempt = await pair.ledger.sign(pair.statement, a_proof(pair.statement), 1)
+    assert attempt.last_valid_block_height > pair.chains[1].heights["finalized"] + BLOCKHASH_BLOCKS
+
+
+async def test_an_attempt_that_a_node_calls_valid_for_ever_is_signed_by_another(pair: Panel) -> None:
+    names_last_valid(pair.chains[0], 2**62)
+    attempt = await pair.ledger.sign(pair.statement, a_proof(pair.statement), 1)
+    assert attempt.last_valid_block_height < LAST_VALID + MAX_VALID_BLOCKS_AHEAD
+
+
+def test_how_long_an_attempt_is_valid_is_measured_by_the_nodes_that_are_not_far_off() -> None:
+    ahead = MAX_VALID_BLOCKS_AHEAD
+    blocks = BLOCKHASH_BLOCKS + MAX_UNFINAL_BLOCKS
+    assert last_valid_height(0, [100]) == 100 + blocks
+    assert last_valid_height(100 + blocks + 7, [100]) == 100 + blocks + 7
+    assert last_valid_height(0, [100, 90, 2**63]) == 100 + blocks, "a lone claim from far above counts for nothing"
+    assert last_valid_height(0, [5_000, 5_000 - ahead]) == 5_000 + blocks
+    with pytest.raises(LedgerUnavailable, match="too far apart"):
+        last_valid_height(0, [5_001, 5_000 - ahead])
+    with pytest.raises(LedgerUnavailable, match="good up to height"):
+        last_valid_height(101 + ahead, [100, 100])
+
+
 # Signing.
 
 
@@ -402,7 +550,13 @@ async def test_signing_uses_one_node_throughout(pair: Panel) -> None:
     pair.chains[0].node.answers["simulateTransaction"] = lambda _: (_ for _ in ()).throw(Refusal(-32005))
     pair.forget_calls()
     await pair.sign()
-    assert pair.calls(1) == ["getEpochInfo", "getRecentPrioritizationFees", "getLatestBlockhash", "simulateTransaction"]
+    assert pair.calls(1) == [
+        "getEpochInfo",
+        "getRecentPrioritizationFees",
+        "getLatestBlockhash",
+        "getEpochInfo",
+        "simulateTransaction",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -440,6 +594,40 @@ async def test_different_refusals_of_two_nodes_are_no_refusal(pair: Panel) -> No
     refusing(pair.chains[1], {"InstructionError": [SETTLE_POSITION, {"Custom": int(ProgramError.VAULT_UNCOVERED)}]})
     with pytest.raises(LedgerUnavailable, match="alone says"):
         await pair.sign()
+
+
+async def test_different_words_of_two_nodes_on_the_bytes_themselves_are_no_refusal(pair: Panel) -> None:
+    def refuse(code: int) -> object:
+        raise Refusal(code)
+
+    pair.chains[0].node.answers["simulateTransaction"] = lambda _: refuse(-32003)
+    pair.chains[1].node.answers["simulateTransaction"] = lambda _: refuse(-32602)
+    with pytest.raises(LedgerUnavailable, match="alone says"):
+        await pair.sign()
+    pair.chains[0].node.answers["simulateTransaction"] = lambda _: refuse(-32602)
+    with pytest.raises(SettlementRefused):
+        await pair.sign()
+
+
+async def test_a_blockhash_that_one_node_refuses_to_tell_is_taken_from_the_next(pair: Panel) -> None:
+    pair.chains[0].node.answers["getLatestBlockhash"] = lambda _: (_ for _ in ()).throw(Refusal(-32600))
+    assert await pair.sign()
+
+
+async def test_a_limit_of_units_that_did_not_do_has_the_batch_signed_anew(pair: Panel) -> None:
+    for name in ("ComputationalBudgetExceeded", "ProgramFailedToComplete"):
+        for chain in pair.chains:
+            chain.knows(pair.attempt, err={"InstructionError": [SETTLE_POSITION, name]})
+        assert await pair.standing() is Standing.NONE_LIVE
+
+
+async def test_a_simulation_that_names_too_few_units_is_not_taken_at_its_word(pair: Panel) -> None:
+    pair.chains[0].node.answers["simulateTransaction"] = lambda _: {
+        "context": {"slot": FINALIZED_SLOT},
+        "value": {"err": None, "unitsConsumed": 0},
+    }
+    message = VersionedTransaction.from_bytes(base64.b64decode((await pair.sign()).raw)).message
+    assert int.from_bytes(message.instructions[0].data[1:5], "little") == MIN_COMPUTE_UNITS > 131_045
 
 
 async def test_a_refusal_of_a_node_that_lags_behind_finality_does_not_count(pair: Panel) -> None:

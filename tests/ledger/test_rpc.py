@@ -93,6 +93,22 @@ async def test_trouble_of_the_node_and_unknown_codes_are_worth_another_try(
         await client.epoch_info("finalized")
 
 
+@pytest.mark.parametrize("code", [-32002, -32003, -32006, -32013, -32015, -32600, -32602])
+async def test_a_plain_read_cannot_be_refused(scripted: ScriptedNode, client: RpcClient, code: int) -> None:
+    for method in ("getEpochInfo", "getLatestBlockhash", "getAccountInfo", "getMultipleAccounts"):
+        scripted.answers[method] = refuse(code)
+    scripted.answers["getSignatureStatuses"] = refuse(code)
+    for read in (
+        client.epoch_info("finalized"),
+        client.latest_blockhash("confirmed"),
+        client.account(Pubkey.default(), "confirmed"),
+        client.accounts([Pubkey.default()], "confirmed"),
+        client.signature_statuses(["a"]),
+    ):
+        with pytest.raises(LedgerUnavailable, match=str(code)):
+            await read
+
+
 @pytest.mark.parametrize("code", [-32002, -32005])
 async def test_an_error_without_data_is_still_only_an_error(
     scripted: ScriptedNode, client: RpcClient, code: int
@@ -320,6 +336,8 @@ async def test_a_failed_simulation_signs_nothing_and_says_who_can_mend_it(
         (-32002, None, SettlementRefused),
         (-32003, None, SettlementRefused),
         (-32602, None, SettlementRefused),
+        (-32600, None, LedgerUnavailable),
+        (-32015, None, LedgerUnavailable),
         (-32005, None, LedgerUnavailable),
         (-32603, None, LedgerUnavailable),
     ],

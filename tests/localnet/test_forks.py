@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
 from solders.hash import Hash
 from solders.instruction import AccountMeta, Instruction
 from solders.keypair import Keypair
@@ -18,14 +19,16 @@ from solders.system_program import TransferParams, transfer
 from solders.sysvar import CLOCK, RENT
 from solders.transaction import VersionedTransaction
 
-from localnet.chain import FINALIZED_DEPTH_BLOCKS
+from localnet.chain import FINALIZED_DEPTH_BLOCKS, Chain
 from localnet.engine import UPGRADEABLE_LOADER
+from localnet.errors import LedgerUnusable
 from localnet.ledger import FAUCET_LAMPORTS, LEADER_LAMPORTS, Ledger
 from program.build import ARTEFACT
 from tests.localnet.picture import LEVELS, Picture, Subjects, picture
 from tests.localnet.support import (
     FEE,
     SOL,
+    WAIT_SECONDS_MAX,
     Cluster,
     LocalnetProcess,
     connect,
@@ -321,6 +324,38 @@ async def test_a_deep_fork_keeps_finality_and_slots_over_a_restart_that_comes_at
     reopened.close()
     with closing(sqlite3.connect(tmp_path / "ledger.db")) as database:
         assert database.execute("SELECT max(height) FROM blocks").fetchone() == (finalized.height,)
+
+
+class Panic(BaseException):
+    """As native code raises."""
+
+
+async def test_a_ledger_whose_memory_did_not_follow_the_disk_writes_nothing_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its blocks would stand above a gap, and blocks would be taken for others after a restart."""
+    ledger = Ledger.open(tmp_path / "ledger.db", SLOT_SECONDS)
+    first = ledger.sight.completed
+    slots = asyncio.create_task(ledger.run())
+
+    async def ten_blocks_later() -> bool:
+        return ledger.sight.completed >= first + 10
+
+    await until(ten_blocks_later)
+
+    def panics(*_: object) -> None:
+        raise Panic
+
+    monkeypatch.setattr(Chain, "undo", panics)
+    with pytest.raises(Panic):
+        await ledger.fork(5)
+    with pytest.raises(LedgerUnusable, match="start it again"):
+        await asyncio.wait_for(slots, WAIT_SECONDS_MAX)
+    ledger.close()
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as database:
+        [(lowest, highest, count)] = database.execute("SELECT min(height), max(height), count(*) FROM blocks")
+    assert highest - lowest + 1 == count
+    Ledger.open(tmp_path / "ledger.db", SLOT_SECONDS).close()
 
 
 async def undo_from(cluster: Cluster, signature: Signature | str) -> list[str]:

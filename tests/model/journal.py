@@ -90,7 +90,7 @@ def claim(world: World, place: int, asked: int, run: Run, rules: frozenset[Rule]
 def resume(world: World, place: int, run: Run) -> World:
     """Puts a batch back to Pending as the journal holds it, for a run that was started with nothing but its id."""
     batch_of(world, place)
-    return claim(world, place, 0, run._replace(number=0, refused=0), frozenset(Rule))
+    return claim(world, place, 0, run, frozenset(Rule))
 
 
 def record_transition(world: World, place: int, sequence: int, status: int) -> World:
@@ -170,7 +170,9 @@ def record_attempt(
     kept = dict(batch.attempts).get(attempt_number)
     if kept is not None:
         return world, kept
-    if batch.statement is None or (attempt.number, attempt.bets) != (batch.number, batch.statement[1]):
+    if batch.statement is None:
+        raise BatchUnknown("the journal holds no statement of what is signed")
+    if (attempt.number, attempt.bets) != (batch.number, batch.statement[1]):
         raise JournalConflict("the attempt is not signed for the batch's number and recorded statement")
     if sent_as is None:
         world = world._replace(signed=(*world.signed, attempt))
@@ -221,6 +223,8 @@ def _is_recorded(batch: Batch, sequence: int, status: int) -> bool:
 def _appended(batch: Batch, sequence: int, status: int) -> Batch:
     if sequence < batch.sequence:
         raise JournalConflict("the transition is missing, but a later one is there")
+    if sequence > batch.sequence + 1 and not may_follow(batch.status, status):
+        raise BatchUnknown("the journal has lost what was between")
     check(batch.status, status)
     gap = (GAP,) * (sequence - len(batch.transitions))
     return batch._replace(transitions=(*batch.transitions, *gap, status))

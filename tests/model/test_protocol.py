@@ -1,14 +1,16 @@
 """The settlement protocol, searched exhaustively within bounds: no crash, fault or delay loses money, moves it twice or ends nowhere.
 
-`pytest -s tests/model` prints how much was searched and, for each rule, what happens without it. What is left out of the model:
+How much was searched stands in the summary; `pytest -s tests/model` prints for each rule what happens without it. What is left out:
 cover across batches (tests/workflow/test_cover_order.py), blocks of several transactions, slots without a block, bets' contents.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 import pytest
 
 from settlement.lifecycle import LEGAL_TRANSITIONS
+from tests.conftest import SHOWN
 from tests.model import invariants, journal
 from tests.model.protocol import Protocol
 from tests.model.search import Search, explore
@@ -93,19 +95,21 @@ def searches() -> dict[str, Search]:
 
 @pytest.mark.parametrize("name", SEARCHES)
 def test_no_disturbance_moves_money_twice_settles_what_was_rejected_or_leads_nowhere(
-    searches: dict[str, Search], name: str
+    searches: dict[str, Search], name: str, record_property: Callable[[str, object], None]
 ) -> None:
     found = searches[name]
     bounds = SEARCHES[name]
     disturbed = ", ".join(f"{count} {what}" for what, count in bounds.budget._asdict().items() if count)
-    print(f"\n{name}: up to {disturbed or 'nothing'}, {bounds.max_attempts} attempts: {found}")
+    record_property(SHOWN, f"{name}: up to {disturbed or 'nothing'}, {bounds.max_attempts} attempts: {found}")
     assert found.violation is None, str(found)
 
 
-def test_so_much_was_searched_that_it_means_something(searches: dict[str, Search]) -> None:
+def test_so_much_was_searched_that_it_means_something(
+    searches: dict[str, Search], record_property: Callable[[str, object], None]
+) -> None:
     states = sum(found.states for found in searches.values())
     transitions = sum(found.transitions for found in searches.values())
-    print(f"\nin all {states} states, {transitions} transitions")
+    record_property(SHOWN, f"in all {states} states, {transitions} transitions")
     assert states >= LEAST_STATES
     assert transitions >= LEAST_TRANSITIONS
 
@@ -130,6 +134,10 @@ def test_without_a_rule_the_search_finds_what_the_rule_prevents(without: tuple[R
     print(f"\nwithout: {'; '.join(without)}\n{found}")
     assert found.violation == expected
     assert found.trace or expected == DEAD_END
+
+
+def test_a_journal_set_back_at_any_step_of_a_batch_needs_no_person() -> None:
+    assert searched(SEARCHES["journal restored"], (Rule.RETRY,)).violation is None
 
 
 def test_every_rule_is_shown_to_be_needed() -> None:

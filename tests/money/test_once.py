@@ -153,7 +153,7 @@ async def test_a_node_that_dies_after_it_has_landed_does_not_make_it_look_failed
 
         def forgotten(place: Place) -> None:
             forget(place)
-            dying.setattr(RpcClient, "accounts", dead)
+            dying.setattr(RpcClient, "accounts_seen", dead)
 
         dying.setattr(Place, "forget", forgotten)
         heard = await deposit(bank, player)

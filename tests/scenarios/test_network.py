@@ -8,11 +8,21 @@ from settlement.lifecycle import BatchStatus
 from tests.scenarios.audit import each_settled_once
 from tests.scenarios.company import scenario, staged
 from tests.scenarios.mortal import When
-from tests.scenarios.stage import LONG_SLOT_SECONDS, SHORT_SLOT_SECONDS, Stage, eventually, usual_bets
+from tests.scenarios.stage import (
+    DEPOSIT_LAMPORTS,
+    LONG_SLOT_SECONDS,
+    SHORT_SLOT_SECONDS,
+    Stage,
+    bet,
+    eventually,
+    usual_bets,
+)
 
 ONCE = {"count": 1}
 A_WHILE = 4
 """Requests that go wrong before the node is mended."""
+LAG_SLOTS = 400
+"""What was paid in shortly before a batch is claimed is not shown by a node that lags so far."""
 
 BODY_FAULTS = [
     {"kind": "http_status", "status": 429},
@@ -205,6 +215,19 @@ async def test_one_of_two_nodes_lags(stage: Stage, node: int) -> None:
     await stage.mend()
 
     assert len(await stage.attempts(bets)) == 1
+    await each_settled_once(stage, bets)
+
+
+@staged(further_nodes=1)
+async def test_one_of_two_nodes_lags_behind_what_covers_a_loss(stage: Stage) -> None:
+    await stage.deposit(stage.vault(0), 2_000)
+    await stage.fault("behind", node=0, slots=LAG_SLOTS)
+    bets = [bet("bet-1", 0, DEPOSIT_LAMPORTS + 1_000)]
+    await stage.place(bets)
+
+    await stage.decided(bets)
+    await stage.mend()
+
     await each_settled_once(stage, bets)
 
 

@@ -147,6 +147,9 @@ class Casino:
     async def place(self, bet: Bet, *, tracked: bool) -> BetOutcome:
         return await self.intake.place(bet, tracked=tracked)
 
+    async def restart_batcher(self, lane: int) -> bool:
+        return await self.intake.restart_batcher(lane)
+
     async def place_many(self, bets: Sequence[Bet], lane: int = LANE) -> list[BetOutcome]:
         return await self.intake.place_many(lane, as_json(bets))
 

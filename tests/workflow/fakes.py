@@ -214,8 +214,8 @@ class FakeLedger:
             highest_batch=max((number for other, number in self.records if other == lane), default=0),
         )
 
-    async def vaults(self, lane: int, players: Sequence[str]) -> dict[str, Vault]:
-        self.script.meet("vaults")
+    async def vaults(self, lane: int, players: Sequence[str], *, by_quorum: bool = False) -> dict[str, Vault]:
+        self.script.meet("vaults by quorum" if by_quorum else "vaults")
         return {
             player: Vault(player=player, index=self.indices[lane, player], available=self.balances[lane, player])
             for player in players

@@ -68,6 +68,17 @@ async def test_the_receipt_of_a_settled_bet_verifies_against_the_chain(casino: C
     await casino.assert_settled_once(bets)
 
 
+async def test_tasks_of_tracked_bets_stand_behind_those_of_lanes_where_they_pile_up(real_time_casino: Casino) -> None:
+    lane = await real_time_casino.open_lane()
+    handle = await real_time_casino.intake.track(bet("tracked"))
+    lanes, tracked = [
+        (await workflow.describe()).raw_description.workflow_execution_info.priority.priority_key
+        for workflow in (lane, handle)
+    ]
+    # 0 stands for the middle, which is 3.
+    assert (lanes, tracked) == (0, 5)
+
+
 async def test_a_tracked_bet_shows_each_state_on_its_way(casino: Casino) -> None:
     await casino.open_lane(max_bets=1)
     await casino.batcher().signal(Batcher.pause)

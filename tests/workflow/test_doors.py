@@ -174,7 +174,22 @@ def intake_through(casino: Casino, interceptor: Interceptor) -> TemporalIntake:
     return TemporalIntake(Client(service, data_converter=pydantic_data_converter, interceptors=[interceptor]), SETTINGS)
 
 
-@pytest.mark.parametrize("error", [TASK_FAILED, WorkflowUpdateRPCTimeoutOrCancelledError()])
+CONNECTION_LOST: Final = RPCError("tcp connect error", RPCStatusCode.UNAVAILABLE, b"")
+"""As the client says it while Temporal is restarted."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TASK_FAILED,
+        WorkflowUpdateRPCTimeoutOrCancelledError(),
+        CONNECTION_LOST,
+        RPCError("workflow update was aborted", RPCStatusCode.ABORTED, b""),
+        RPCError("Timeout expired", RPCStatusCode.DEADLINE_EXCEEDED, b""),
+        RPCError("no workflow", RPCStatusCode.NOT_FOUND, b""),
+    ],
+    ids=lambda error: getattr(getattr(error, "status", None), "name", type(error).__name__),
+)
 async def test_bets_that_no_batcher_has_answered_are_sent_again(
     casino: Casino, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,6 +211,22 @@ async def test_a_lane_whose_tasks_keep_failing_is_named_with_where_to_look(
     with pytest.raises(LaneUnavailable, match=r"lane 0 took no update in 10 sends.*batcher-0.*Web UI"):
         await intake_through(casino, dropped).place(bet("unheard"), tracked=False)
     assert dropped.count == 0
+
+
+async def test_a_temporal_that_stays_out_of_reach_is_named_so(casino: Casino, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "LONGEST_WAIT_SECONDS", 0.05)
+    dropped = DroppedUpdates(intake.MAX_SENDS, CONNECTION_LOST)
+    with pytest.raises(
+        LaneUnavailable, match=r"lane 0 took no update in 10 sends.*Temporal answers \(tcp connect error"
+    ):
+        await intake_through(casino, dropped).place(bet("unheard"), tracked=False)
+
+
+async def test_what_sending_again_cannot_mend_is_raised_at_once(casino: Casino) -> None:
+    dropped = DroppedUpdates(intake.MAX_SENDS, RPCError("not yours", RPCStatusCode.PERMISSION_DENIED, b""))
+    with pytest.raises(RPCError, match="not yours"):
+        await intake_through(casino, dropped).place(bet("unheard"), tracked=False)
+    assert dropped.count == intake.MAX_SENDS - 1
 
 
 async def test_rejections_that_the_journal_has_not_taken_saturate_a_lane_too(casino: Casino) -> None:

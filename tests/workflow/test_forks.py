@@ -2,6 +2,7 @@
 
 import pytest
 from temporalio.api.enums.v1 import EventType
+from temporalio.client import WorkflowExecutionStatus
 
 from settlement.batches import BetStatus
 from settlement.lifecycle import BatchStatus
@@ -65,13 +66,17 @@ async def test_bets_and_lane_are_told_at_once_while_the_batch_is_watched_until_i
     await lagging.assert_settled_once(bets)
 
 
-async def test_what_keeps_an_undone_batch_from_landing_again_is_shown_until_it_is_mended(lagging: Casino) -> None:
+@pytest.mark.parametrize("fate", [Fate.EXPIRES, Fate.LANDS])
+async def test_what_keeps_an_undone_batch_from_landing_again_is_shown_until_it_is_mended(
+    lagging: Casino, fate: Fate
+) -> None:
+    """Whether the next attempt is refused before it is sent, or the old one has landed in the new fork and failed there for good."""
     await lagging.open_lane()
     bets = [bet("lost", stake=100), bet("other", player=1)]
     handle = await lagging.start_batch(bets)
     await lagging.reaches(bets, BatchStatus.CONFIRMED)
     lagging.ledger.fund_vault(LANE, PLAYERS[0], 0)
-    lagging.ledger.fork(Fate.EXPIRES)
+    lagging.ledger.fork(fate)
     lagging.ledger.fund_vault(LANE, PLAYERS[0], 50)
 
     async def shown() -> bool:
@@ -88,6 +93,7 @@ async def test_what_keeps_an_undone_batch_from_landing_again_is_shown_until_it_i
     await lagging.after_time(landed_again)
     lagging.ledger.finalize()
     assert (await lagging.result(handle)).settled == 2
+    assert lagging.ledger.signed == 2
     assert (await lagging.batch_status(bets)).waiting_for == ""
     await lagging.assert_settled_once(bets)
 
@@ -132,6 +138,63 @@ async def test_a_settlement_that_continued_as_new_while_watching_tells_nobody_tw
     assert (result.status, result.settled, lagging.ledger.signed) == (BatchStatus.CONFIRMED, 4, 2)
     types = [event.event_type async for event in again.fetch_history_events()]
     assert EventType.EVENT_TYPE_SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED not in types
+    await lagging.assert_settled_once(bets)
+
+
+@pytest.mark.parametrize("own_bets", [False, True])
+async def test_a_batch_whose_watch_was_ended_is_watched_again_by_the_run_that_is_started_anew(
+    lagging: Casino, own_bets: bool
+) -> None:
+    await lagging.open_lane()
+    bets = some_bets(4)
+    handle = await lagging.start_batch(bets)
+    await lagging.reaches(bets, BatchStatus.CONFIRMED)
+    (before,) = await lagging.batches()
+    await handle.terminate()
+    lagging.ledger.fork(Fate.EXPIRES)
+
+    request = SettlementInput(lane=LANE, bets=() if own_bets else tuple(bets), revived=True)
+    again = await lagging.client.start_workflow(
+        Settlement.run, request, id=handle.id, task_queue=names.SETTLEMENT_QUEUE
+    )
+
+    async def landed_again() -> bool:
+        return lagging.ledger.payments == 1
+
+    await lagging.after_time(landed_again)
+    assert (await again.describe()).status is WorkflowExecutionStatus.RUNNING
+    lagging.ledger.finalize()
+    result = await lagging.result(again)
+    (after,) = await lagging.batches()
+    assert before.landing is not None
+    assert after.landing is not None
+    assert after.landing.slot > before.landing.slot
+    assert after == before.model_copy(update={"landing": after.landing})
+    assert (result.status, result.settled, result.landing) == (BatchStatus.CONFIRMED, 4, after.landing)
+    assert await statuses(lagging) == ALL_THE_WAY
+    assert lagging.ledger.signed == 2
+    await lagging.assert_settled_once(bets)
+
+
+async def test_a_batch_that_was_watched_to_its_end_meanwhile_is_only_asked_about_when_it_is_started_anew(
+    lagging: Casino,
+) -> None:
+    await lagging.open_lane()
+    bets = some_bets(4)
+    handle = await lagging.start_batch(bets)
+    await lagging.reaches(bets, BatchStatus.CONFIRMED)
+    (before,) = await lagging.batches()
+    await handle.terminate()
+    lagging.ledger.finalize()
+    again = await lagging.client.start_workflow(
+        Settlement.run,
+        SettlementInput(lane=LANE, bets=(), revived=True),
+        id=handle.id,
+        task_queue=names.SETTLEMENT_QUEUE,
+    )
+    assert (await lagging.result(again)).landing == before.landing
+    assert (lagging.ledger.signed, len(lagging.prover.proven)) == (1, 1)
+    assert await lagging.batches() == [before]
     await lagging.assert_settled_once(bets)
 
 

@@ -1,6 +1,10 @@
 """What an operator does to a lane while it runs: pausing, resuming, new settings."""
 
-from tests.workflow.casino import SETTINGS, Casino, bet, some_bets
+import pytest
+
+from operations.lanes import lane_status
+from settlement.errors import LaneSilent
+from tests.workflow.casino import LANE, SETTINGS, Casino, bet, some_bets
 from workflows.batcher import Batcher
 
 
@@ -78,3 +82,11 @@ async def test_settings_that_no_batch_could_be_cut_by_are_not_taken(casino: Casi
     await casino.place_many(bets)
     await casino.idle()
     await casino.assert_settled_once(bets)
+
+
+async def test_a_lane_whose_batcher_was_terminated_is_said_not_to_run(casino: Casino) -> None:
+    lane = await casino.open_lane()
+    assert (await lane_status(casino.intake, LANE)).opened
+    await lane.terminate()
+    with pytest.raises(LaneSilent, match="batcher-0 was terminated and does not run"):
+        await lane_status(casino.intake, LANE)

@@ -5,13 +5,17 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from pydantic_core import to_json
 
+from activities.reconciling import MAX_ANSWERED_BYTES
 from settlement.errors import ProofRejected
 from settlement.lifecycle import BatchStatus
 from settlement.reconciliation import REPAIRS, FindingKind, ReconciliationReport
 from tests.workflow.casino import LANE, PLAYERS, STRANGER, Casino, bet, some_bets
 
 BETS = some_bets(6)
+TOO_MANY = 4_000
+"""As many findings, of two lanes, do not fit into one lane's half of what is answered."""
 
 
 def change_record(casino: Casino, **fields: Any) -> None:
@@ -133,6 +137,19 @@ async def test_each_difference_is_found_named_and_kept(casino: Casino, name: str
     assert stored == report
 
 
+async def test_more_differences_than_temporal_takes_as_a_result_are_kept_and_counted(casino: Casino) -> None:
+    for number in range(1, TOO_MANY + 1):
+        casino.ledger.take_number(LANE, number)
+    reports = await casino.reconcile(lanes=2)
+    answered = reports[LANE]
+    assert len(answered.findings) + answered.further == TOO_MANY
+    assert not answered.agreed
+    assert len(to_json(answered.findings)) <= MAX_ANSWERED_BYTES // 2 + len("[]")
+    (stored,) = [report for report in await casino.journal.latest_reconciliations(10) if report.lane == LANE]
+    assert len(stored.findings) == TOO_MANY
+    assert stored.findings[: len(answered.findings)] == answered.findings
+
+
 async def test_a_batch_settled_on_chain_that_the_journal_calls_failed_is_found(casino: Casino) -> None:
     casino.prover.script.fail("prove", ProofRejected("the proof does not verify"))
     await casino.start_batch(BETS)
@@ -159,5 +176,5 @@ async def test_a_settled_bet_in_an_unconfirmed_batch_is_found(casino: Casino) ->
 
 
 async def test_every_kind_of_finding_has_a_test() -> None:
-    elsewhere = {FindingKind.SETTLED_UNRECORDED, *REPAIRS, FindingKind.LOST_BATCH}
+    elsewhere = {FindingKind.SETTLED_UNRECORDED, *REPAIRS, FindingKind.LOST_BATCH, FindingKind.NOT_RESTARTED}
     assert {kind for kind, _ in TAMPERING.values()} | elsewhere == set(FindingKind)

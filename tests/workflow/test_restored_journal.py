@@ -11,6 +11,7 @@ from settlement.lifecycle import BatchStatus
 from tests.workflow.casino import LANE, STRANGER, Casino, bet, some_bets
 from tests.workflow.copies import Copy
 from tests.workflow.fakes import Fate
+from tests.workflow.stalled import Stalled
 from workflows import names
 from workflows.settlement import Settlement, SettlementInput, SettlementResult
 
@@ -90,6 +91,27 @@ async def test_a_batch_whose_workflow_is_gone_is_revived_by_the_journal_and_not_
     casino.ledger.release()
     assert (await casino.result(revived)).settled == 4
     assert (casino.ledger.signed, casino.ledger.payments) == (1, 1)
+    await casino.assert_settled_once(bets)
+
+
+async def test_a_journal_set_back_between_claim_and_submission_needs_nobody(
+    casino: Casino, journal_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await casino.open_lane()
+    bets = some_bets(3)
+    casino.prover.gate.clear()
+    handle = await casino.start_batch(bets)
+    await casino.being_proven()
+    proving = Copy(journal_path)
+    sent = Stalled(monkeypatch, casino.ledger, "broadcast")
+    casino.prover.gate.set()
+    await sent.reached()
+    proving.restore()
+    sent.resume()
+    assert (await casino.result(handle)).status is BatchStatus.CONFIRMED
+    entered = [step.status for step in (await casino.batch_status(bets)).transitions]
+    assert BatchStatus.FAILED not in entered
+    assert (casino.ledger.signed, len(casino.prover.proven)) == (1, 1)
     await casino.assert_settled_once(bets)
 
 

@@ -1,6 +1,7 @@
 """A batch's way onto the chain when nothing refuses it, whatever is unreachable or interrupted meanwhile: settled, and paid once."""
 
 import pytest
+from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowFailureError
 from temporalio.service import RPCError
 
@@ -11,7 +12,7 @@ from settlement.netting import house_delta, net_by_player
 from tests.workflow.casino import LANE, Casino, bet, some_bets
 from tests.workflow.fakes import Fate
 from workflows import names
-from workflows.settlement import Settlement, SettlementInput, SettlementState
+from workflows.settlement import TELLING_TRIES, Settlement, SettlementInput, SettlementState
 
 ALL_THE_WAY = [
     BatchStatus.PENDING,
@@ -239,6 +240,17 @@ async def test_a_settlement_that_continued_as_new_while_submitted_goes_on_withou
     assert (result.status, result.settled, casino.ledger.signed) == (BatchStatus.CONFIRMED, 4, 1)
     assert await statuses(casino) == ALL_THE_WAY
     await casino.assert_settled_once(bets)
+
+
+async def test_a_lane_that_is_not_there_is_told_for_a_while_and_not_waited_for_after_the_last_try(
+    casino: Casino,
+) -> None:
+    handle = await casino.start_batch(some_bets(2))
+    await casino.result(handle)
+    types = [event.event_type async for event in handle.fetch_history_events()]
+    told = types.count(EventType.EVENT_TYPE_SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED)
+    waited = types.count(EventType.EVENT_TYPE_TIMER_STARTED)
+    assert (told, waited) == (TELLING_TRIES, TELLING_TRIES - 1)
 
 
 async def test_a_settlement_outlives_the_lane_that_started_it(casino: Casino) -> None:
