@@ -18,7 +18,7 @@ settings.load_profile("shared machine")
 
 
 class _ByFile(LoadScopeScheduling):
-    """Of two processes that run tests, one gets all of a file's, and all of what belongs together."""
+    """Of the processes that run tests, one gets all of a file's, and all of what belongs together."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]

@@ -105,7 +105,8 @@ async def test_attempts_that_the_journal_has_lost_are_judged_and_put_back(bank: 
     assert (bank.ledger.signed, bank.ledger.payments) == (1, 1)
 
 
-async def test_a_landing_is_not_recorded_with_an_older_statement_of_the_batch(bank: Restored) -> None:
+async def forgotten_renumbering(bank: Restored) -> tuple[Statement, SignedAttempt]:
+    """The batch's statement and attempt under its second number, of which the journal, set back, knows nothing."""
     bank.ledger.fates.append(Fate.EXPIRES)
     await bank.signed()
     older = Copy(bank.path)
@@ -115,8 +116,12 @@ async def test_a_landing_is_not_recorded_with_an_older_statement_of_the_batch(ba
     await bank.journal.record_statement(BATCH, renumbered, await bank.prover.prove(renumbered))
     attempt = await bank.sign_again(renumbered, 1)
     await bank.ledger.broadcast(attempt)
-
     older.restore()
+    return renumbered, attempt
+
+
+async def test_a_landing_is_not_recorded_with_an_older_statement_of_the_batch(bank: Restored) -> None:
+    renumbered, attempt = await forgotten_renumbering(bank)
     signed = Signed(statement=renumbered, attempts=(attempt,))
     assert await failure(bank.confirm(signed)) == ("BatchUnknown", False)
     assert (await bank.ask(number=2, signed=signed)).statement == renumbered
@@ -155,17 +160,7 @@ async def test_a_revived_batch_hands_on_what_it_left_out_for_others(bank: Restor
 
 
 async def test_a_revived_batch_gets_back_the_number_that_its_attempt_was_signed_for(bank: Restored) -> None:
-    bank.ledger.fates.append(Fate.EXPIRES)
-    await bank.signed()
-    older = Copy(bank.path)
-    bank.ledger.take_number(LANE, 1)
-    renumbered = (await bank.ask(number=1, taken=1)).statement
-    assert renumbered is not None
-    await bank.journal.record_statement(BATCH, renumbered, await bank.prover.prove(renumbered))
-    attempt = await bank.sign_again(renumbered, 1)
-    await bank.ledger.broadcast(attempt)
-
-    older.restore()
+    renumbered, attempt = await forgotten_renumbering(bank)
     signed = Signed(statement=renumbered, attempts=(attempt,))
     again = await bank.ask(number=2, signed=signed, own_bets=True, revived=True)
     assert (again.number, again.statement) == (2, renumbered)

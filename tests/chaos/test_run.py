@@ -69,6 +69,7 @@ async def test_everything_killed_and_broken_settles_every_acknowledged_bet_once(
     assert "settled exactly once" in finished.out
 
 
+@pytest.mark.slow
 async def test_system_that_pays_twice_is_found_out(tmp_path: Path, circuit_keys: Path, report_file: Path) -> None:
     finished = await run(
         [sys.executable, "-m", "tests.chaos.defective", tmp_path / "var", circuit_keys, report_file], {}, MOST_SECONDS
