@@ -13,7 +13,7 @@ up: .venv/embedded  ## keep the embedded stack running in the foreground
 	$(BIN)/python starter.py up
 
 test: .venv/development  ## all tests but the slow ones; ARGS="tests/domain -k netting"
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 test-slow: .venv/development ceremony/node_modules/.installed  ## the rehearsal of a ceremony, every attack proven on every shape, a chaos run with a defect
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder -m slow $(ARGS)

@@ -14,7 +14,7 @@ from prover import circuit
 from prover.inputs import circuit_signals
 from prover.keys import key_files
 from settlement.batches import Statement
-from settlement.shapes import SHAPES, Shape
+from settlement.shapes import DEFAULT_SHAPES, SHAPES, Shape
 from tests.prover.circuits import CircuitOf
 from tests.prover.conftest import KEYS_DIR
 
@@ -50,7 +50,12 @@ def test_the_circuit_takes_no_hint_of_its_own() -> None:
     assert "-->" not in code
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+@pytest.mark.parametrize(
+    "shape",
+    # The keys of shapes that are not in use by default take 20 seconds to make.
+    [pytest.param(shape, marks=() if shape in DEFAULT_SHAPES else pytest.mark.slow) for shape in SHAPES],
+    ids=lambda shape: shape.name,
+)
 def test_each_shape_stays_within_its_fft_domain_and_has_one_public_input(circuit_of: CircuitOf, shape: Shape) -> None:
     assert circuit_of(shape).keys.public_inputs == 1
     assert _fft_domain(key_files(KEYS_DIR, shape).proving_key.read_bytes()) <= MAX_FFT_DOMAIN[shape.name]

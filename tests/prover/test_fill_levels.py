@@ -37,7 +37,11 @@ def remembered_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("remembered_hashes")
-@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+@pytest.mark.parametrize(
+    "shape",
+    [pytest.param(shape, marks=pytest.mark.slow if shape == SHAPES[-1] else ()) for shape in SHAPES],
+    ids=lambda shape: shape.name,
+)
 def test_the_circuit_says_what_the_domain_says_at_every_fill_level(circuit_of: CircuitOf, shape: Shape) -> None:
     circuit = circuit_of(shape)
     batch = random_batch(shape.bets, shape.players)
