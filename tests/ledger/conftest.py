@@ -11,6 +11,7 @@ from ledger.provisioning import Provisioner
 from ledger.rpc import RpcClient
 from program.build import ARTEFACT
 from settlement.shapes import SHAPES, Shape
+from tests.ledger.panel import Panel, panel_of
 from tests.ledger.support import (
     HOUSE_BALANCE,
     PRIORITY_FEE,
@@ -85,3 +86,21 @@ async def open_table(world: World, lanes: Iterator[int]) -> Callable[..., Awaita
 async def table(open_table: Callable[[int], Awaitable[Table]]) -> Table:
     """Two players."""
     return await open_table(2)
+
+
+@pytest.fixture
+async def alone() -> AsyncIterator[Panel]:
+    async with panel_of(1) as panel:
+        yield panel
+
+
+@pytest.fixture
+async def pair() -> AsyncIterator[Panel]:
+    async with panel_of(2) as panel:
+        yield panel
+
+
+@pytest.fixture
+async def three() -> AsyncIterator[Panel]:
+    async with panel_of(3) as panel:
+        yield panel

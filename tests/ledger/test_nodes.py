@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import struct
-from collections.abc import AsyncIterator
 from types import SimpleNamespace
 
 import pytest
@@ -19,18 +18,6 @@ from settlement.batches import Standing
 from settlement.errors import LedgerMisconfigured, LedgerUnavailable
 from tests.ledger.panel import Panel, panel_of
 from tests.ledger.scripted import FINALIZED_SLOT, LANE, PROGRAM, RECORD_SLOT, Refusal, transaction_json
-
-
-@pytest.fixture
-async def pair() -> AsyncIterator[Panel]:
-    async with panel_of(2) as panel:
-        yield panel
-
-
-@pytest.fixture
-async def three() -> AsyncIterator[Panel]:
-    async with panel_of(3) as panel:
-        yield panel
 
 
 def refuse(code: int, data: object = None) -> None:

@@ -1,7 +1,7 @@
 """Judging by several nodes: which of them is believed, and of what two must say the same."""
 
 import base64
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import pytest
 import structlog
@@ -29,7 +29,7 @@ from settlement.errors import (
     SettlementRefused,
     VaultUncovered,
 )
-from tests.ledger.panel import Panel, panel_of
+from tests.ledger.panel import Panel
 from tests.ledger.scripted import (
     FINALIZED_SLOT,
     LAST_VALID,
@@ -45,24 +45,6 @@ from tests.ledger.scripted import (
 
 OTHER_ROOT = 0xBAD
 UNCOVERED = {"InstructionError": [SETTLE_POSITION, {"Custom": ProgramError.VAULT_UNCOVERED + 1}]}
-
-
-@pytest.fixture
-async def alone() -> AsyncIterator[Panel]:
-    async with panel_of(1) as panel:
-        yield panel
-
-
-@pytest.fixture
-async def pair() -> AsyncIterator[Panel]:
-    async with panel_of(2) as panel:
-        yield panel
-
-
-@pytest.fixture
-async def three() -> AsyncIterator[Panel]:
-    async with panel_of(3) as panel:
-        yield panel
 
 
 def without_history(chain: ScriptedChain) -> None:

@@ -2,7 +2,6 @@
 
 import base64
 import struct
-from collections.abc import AsyncIterator
 from typing import Final
 
 import pytest
@@ -57,18 +56,6 @@ def is_silent(chain: ScriptedChain) -> None:
 async def available(panel: Panel, *, by_quorum: bool = False) -> dict[str, int]:
     vaults = await panel.ledger.vaults(LANE, [PLAYER, OTHER], by_quorum=by_quorum)
     return {player: vault.available for player, vault in vaults.items()}
-
-
-@pytest.fixture
-async def pair() -> AsyncIterator[Panel]:
-    async with panel_of(2) as panel:
-        yield panel
-
-
-@pytest.fixture
-async def three() -> AsyncIterator[Panel]:
-    async with panel_of(3) as panel:
-        yield panel
 
 
 async def test_vaults_are_as_the_node_shows_them_that_has_seen_most(three: Panel) -> None:

@@ -5,6 +5,7 @@ A dead worker answers nobody: its calls reach nothing any more, and Temporal hea
 
 import asyncio
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from typing import Any, Final, TypeVar, cast
@@ -52,7 +53,7 @@ class Life:
         self.unheard.set()
 
 
-class Cue:
+class Cue(ABC):
     """What happens once, when some worker comes by."""
 
     def __init__(self, step: str, when: When) -> None:
@@ -78,8 +79,8 @@ class Cue:
         self._reached.set()
         await self._act(life)
 
-    async def _act(self, life: Life) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def _act(self, life: Life) -> None: ...
 
     async def _wait(self) -> None:
         async with asyncio.timeout(PATIENCE_SECONDS):
