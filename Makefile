@@ -4,6 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
+# Whatever the environment says: many processes are started, each of which would otherwise compile every module anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo up test test-slow chaos bench check format program ceremony lock clean
 
 demo: .venv/embedded  ## settle real bets end to end on this machine; ARGS="--bets N --players N --seed N --json FILE"
@@ -21,7 +24,7 @@ test-slow: .venv/development ceremony/node_modules/.installed  ## the rehearsal 
 chaos: .venv/embedded  ## kill and break everything while bets are placed, then judge; ARGS="--json FILE --seed N --kills N --bets N --minutes N"
 	$(BIN)/python -m chaos $(ARGS)
 
-bench: .venv/embedded  ## what a batch costs on chain; ARGS="--quick --json FILE --only settlement-cost"
+bench: .venv/development  ## how fast and at what cost, in some 25 minutes on an idle machine; ARGS="--json FILE --only PART --quick"
 	$(BIN)/python -m bench $(ARGS)
 
 check: .venv/development  ## format, lint, strict types

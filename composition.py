@@ -14,6 +14,7 @@ from ledger.adapter import SolanaLedger
 from ledger.fees import PriceBounds
 from ledger.keys import load_keypair
 from ledger.lanes import require_lanes
+from ledger.lookup_tables import require_players_fit
 from ledger.nodes import Nodes
 from ledger.reading import ProgramReader
 from ledger.rpc import display_name
@@ -60,7 +61,10 @@ async def open_reader(settings: Settings) -> AsyncGenerator[ProgramReader]:
 
 @asynccontextmanager
 async def open_ledger(settings: Settings) -> AsyncGenerator[SolanaLedger]:
-    """The ledger that the settings name, checked: the node answers, the program is there, obeys our key and has our lanes."""
+    """The ledger that the settings name, checked: the node answers, the program is there, obeys our key and has our lanes.
+
+    Batches as large as is set are sure to fit into a transaction there.
+    """
     program, authority = program_id(settings), load_keypair(settings.authority_keypair)
     nodes = Nodes.at(settings.rpc_urls)
     async with SolanaLedger(
@@ -72,6 +76,7 @@ async def open_ledger(settings: Settings) -> AsyncGenerator[SolanaLedger]:
     ) as ledger:
         await ledger.check()
         await require_lanes(nodes, program, settings.lanes)
+        await require_players_fit(nodes, program, settings.lanes, settings.max_batch_players)
         yield ledger
 
 
@@ -94,4 +99,5 @@ def batcher_settings(settings: Settings) -> BatcherSettings:
         max_bets=settings.max_batch_bets,
         max_players=settings.max_batch_players,
         max_in_flight=settings.max_batches_in_flight,
+        breaker_after=settings.breaker_after,
     )

@@ -14,7 +14,7 @@ from dotenv import load_dotenv
 from pydantic import AnyUrl, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from settlement.limits import MAX_BATCHES_IN_FLIGHT, MAX_LANE, MAX_WINDOW_SECONDS
+from settlement.limits import DEFAULT_BREAKER_AFTER, MAX_BATCHES_IN_FLIGHT, MAX_LANE, MAX_WINDOW_SECONDS
 from settlement.shapes import DEFAULT_SHAPE, SHAPES, Shape, shapes_for
 
 PREFIX = "CROUPIER_"
@@ -86,6 +86,14 @@ class Settings(BaseSettings):
     max_batches_in_flight: Annotated[
         int, Field(ge=1, le=MAX_BATCHES_IN_FLIGHT, description="settlements a lane runs at once")
     ] = 8
+    breaker_after: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=MAX_BATCHES_IN_FLIGHT,
+            description="settlements stuck in a row after which a lane cuts no batch but to try",
+        ),
+    ] = DEFAULT_BREAKER_AFTER
     priority_fee_micro_lamports: Annotated[
         int, Field(ge=0, le=10_000_000, description="least price per compute unit, in millionths of a lamport")
     ] = 1_000
@@ -98,6 +106,13 @@ class Settings(BaseSettings):
         ),
     ] = 1_000_000
     proving_threads: Annotated[int, Field(ge=1, le=256, description="proofs that one proving worker makes at once")] = 2
+    metrics_address: Annotated[
+        str | None,
+        Field(
+            pattern=r"^(\d{1,3}(\.\d{1,3}){3}|\[[0-9a-fA-F:]+\]):\d{1,5}$",
+            description="IP address and port where a worker serves its metrics to Prometheus; unset: nowhere",
+        ),
+    ] = None
     reconcile_every_seconds: Annotated[
         int, Field(ge=10, le=86_400, description="interval of the scheduled reconciliation")
     ] = 300

@@ -1,21 +1,16 @@
 """What a person or a client runs: start the stack, place bets, see what became of them, operate lanes and batches."""
 
 import asyncio
-import json
-import sys
-from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
-from pydantic_core import from_json, to_json
-from temporalio.client import WorkflowHandle
 
 import composition
 from client.connection import connect
 from client.intake import TemporalIntake
-from commands import circuit, money, program
+from commands import circuit, money, placing, program
 from commands.running import MAX_LAMPORTS, console, run
 from embedded.console import show_stack, shown_progress
 from embedded.demo.report import show
@@ -25,16 +20,12 @@ from embedded.json_files import check_writable, write
 from embedded.stack import BANKROLL_LAMPORTS, running_stack
 from operations import views
 from operations.lanes import telling_of_silence
-from operations.placing import place_all
 from operations.provisioning import provision, register_search_attributes
 from operations.reconciling import reconcile
 from operations.retrying import retry
 from operations.vaults import fund_vaults
-from settings import VAR, InvalidSetting, load_settings
-from settlement.bets import Bet, check_player, parse_bet
-from settlement.errors import BetRejected, InvalidBet
-from settlement.intake import Answer, Door
-from settlement.receipts import Receipt
+from settings import VAR, load_settings
+from settlement.bets import check_player
 from workflows import names
 from workflows.batcher import Batcher
 
@@ -52,6 +43,7 @@ app = typer.Typer(
 )
 app.add_typer(circuit.app, name="circuit")
 app.add_typer(program.app, name="program")
+app.add_typer(placing.app)
 app.add_typer(money.app)
 
 
@@ -96,23 +88,6 @@ def open_vault(
     CROUPIER_VAR: use one directory.
     """
     run(_open_vault(players, lamports))
-
-
-@app.command()
-def place(
-    file: Annotated[Path | None, typer.Argument(help="Bets as JSON lines; `-` reads standard input.")] = None,
-    bet: Annotated[str | None, typer.Option(help="One bet as JSON.")] = None,
-    door: Annotated[
-        Door, typer.Option(help="update: many at once; signal: no answer; workflow: waits for receipts.")
-    ] = Door.UPDATE,
-) -> None:
-    """Place one bet or a file of bets. Sending them again is harmless. Exit status 1 if any was rejected.
-
-    Example: place --bet '{"bet_id": "b-1", "player": "<key>", "stake": 1000, "guess": "heads", "outcome": "tails"}'
-    """
-    if (file is None) == (bet is None):
-        raise typer.BadParameter("give either a file of bets or --bet, not both and not neither")
-    run(_place(_lines(file) if bet is None else iter([_json(bet)]), door))
 
 
 @app.command()
@@ -197,64 +172,6 @@ async def _open_vault(players: list[str], lamports: int) -> int:
     return await money.balances_of(players)
 
 
-async def _place(bets: Iterator[Any], door: Door) -> int:
-    settings = load_settings()
-    intake = TemporalIntake(await connect(), composition.batcher_settings(settings))
-    async with telling_of_silence(intake):
-        if door is Door.UPDATE:
-            return await _place_by_update(intake, bets)
-        if door is Door.SIGNAL:
-            return await _place_by_signal(intake, bets)
-        return await _place_by_workflow(intake, bets)
-
-
-async def _place_by_update(intake: TemporalIntake, bets: Iterator[Any]) -> int:
-    answers = dict.fromkeys(Answer, 0)
-    with console.status("placing…") as shown:
-        async for outcome in place_all(intake, bets):
-            answers[outcome.answer] += 1
-            shown.update(f"placing… {views.answers_line(answers)}")
-            if outcome.answer is Answer.REJECTED:
-                views.show_rejected(console, outcome)
-    console.print(views.answers_line(answers))
-    return 1 if answers[Answer.REJECTED] else 0
-
-
-async def _place_by_signal(intake: TemporalIntake, bets: Iterator[Any]) -> int:
-    sent = 0
-    for bet in bets:
-        await intake.signal(bet)
-        sent += 1
-    console.print(f"{sent} sent; a signal is not answered: ask `python starter.py status`")
-    return 0
-
-
-async def _place_by_workflow(intake: TemporalIntake, bets: Iterator[Any]) -> int:
-    tracked: list[tuple[Bet, WorkflowHandle[Any, Receipt]]] = []
-    all_settled = True
-    for sent in bets:
-        try:
-            bet = parse_bet(sent)
-            tracked.append((bet, await intake.track(bet)))
-        except InvalidBet:
-            # No workflow can be named after it; the fast door records it with the reason.
-            all_settled = False
-            async for outcome in place_all(intake, [sent]):
-                views.show_rejected(console, outcome)
-        except BetRejected as rejected:
-            all_settled = False
-            views.show_rejected(console, rejected)
-    for bet, handle in tracked:
-        receipt = await handle.result()
-        if receipt.bet is None or receipt.bet.digest != bet.digest:
-            all_settled = False
-            views.show_without_receipt(console, bet.bet_id, handle.id)
-            continue
-        views.show_receipt(console, receipt, None)
-        all_settled = all_settled and receipt.status == "settled"
-    return 0 if all_settled else 1
-
-
 async def _status(subject: str | None, as_json: bool) -> int:
     settings = load_settings()
     async with composition.open_journal(settings) as journal:
@@ -290,29 +207,6 @@ async def _signal(workflow_id: str, name: str) -> int:
     await (await connect()).get_workflow_handle(workflow_id).signal(name)
     console.print(f"{name} sent to {workflow_id}")
     return 0
-
-
-def _lines(file: Path | None) -> Iterator[Any]:
-    """The bets of a JSONL file. What is no JSON is passed on as text, for the Batcher to record as malformed."""
-    assert file is not None
-    try:
-        with sys.stdin if str(file) == "-" else file.open() as lines:
-            for line in lines:
-                if line.strip():
-                    yield _json(line)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidSetting(f"{file} cannot be read: {error}") from None
-
-
-def _json(text: str) -> Any:
-    """The value that `text` is as JSON; where it is none, or none that a Batcher could be sent in a list, the text."""
-    try:
-        value = json.loads(text)
-        from_json(to_json([value]))
-    except (ValueError, RecursionError):
-        # Surrogates stand for bytes of the command line that are no UTF-8.
-        return text.encode(errors="backslashreplace").decode()
-    return value
 
 
 if __name__ == "__main__":

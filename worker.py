@@ -26,10 +26,12 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError
 from temporalio.worker import Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 import composition
 from activities.circuits import CircuitReading
 from activities.claiming import Claiming
+from activities.parking import ParkingPlace
 from activities.placing import Placing
 from activities.proving import Proving
 from activities.receipts import Receipts
@@ -58,8 +60,18 @@ if TYPE_CHECKING:
     from prover.groth16 import Groth16Prover
 
 WORKFLOWS: Final = [Batcher, Settlement, BetWorkflow, Reconciliation, CircuitsWorkflow]
+RUNNER: Final = SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules("workflows"))
+"""Our workflow modules are taken as they are: a sandbox would make all their models anew for every batch, which costs more than its
+replay. Tests run workflows in the sandbox, where what is not deterministic is refused."""
+
+WORKFLOW_STEP_PATIENCE: Final = timedelta(seconds=10)
+"""How long one step of a workflow may take: as long as Temporal waits for its task. The SDK's own 2 seconds are less than a worker on a
+busy machine needs for the thousands of signals that a flooded lane gets at once, and a workflow that it has given up stays in its way."""
+
 MAX_CONCURRENT_ACTIVITIES: Final = 100
 """Of I/O, per worker; further tasks wait at the server."""
+
+LANES_STARTED_AT_ONCE: Final = 16
 
 SHUTDOWN_GRACE: Final = timedelta(seconds=5)
 """How long running activities may go on after a stop is asked for; what is not done then is tried again elsewhere."""
@@ -80,7 +92,7 @@ async def run(settings: Settings, queues: Queues) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    client = await connect()
+    client = await connect(settings.metrics_address)
     async with AsyncExitStack() as stack:
         prover, journal, ledger = None, None, None
         if queues is not Queues.SETTLEMENT:
@@ -119,19 +131,22 @@ def settlement_activities(
     journal: Journal, ledger: Ledger, intake: Intake, predecessors: Predecessors, settlements: Settlements
 ) -> list[Callable[..., Any]]:
     """All activities of the `settlement` queue."""
-    taking_over = TakingOver(journal, predecessors, settlements)
+    taking_over, parking = TakingOver(journal, predecessors, settlements), ParkingPlace(journal)
     claiming, recording, submitting = Claiming(journal, ledger), Recording(journal), Submitting(journal, ledger)
     return [
         claiming.claim_batch,
         recording.record_status,
         recording.record_rejections,
+        parking.park_bets,
+        parking.read_parked_bets,
+        parking.unpark_bets,
         submitting.sign_settlement,
-        submitting.submit_settlement,
         submitting.confirm_settlement,
         Receipts(journal, ledger).read_receipt,
         Placing(intake).place_bet,
         taking_over.take_over,
         taking_over.unheard_signals,
+        taking_over.overflow,
         taking_over.is_done,
         Recovering(journal, ledger, settlements, intake).recover_lane,
         Reconciling(journal, ledger).reconcile_lane,
@@ -193,14 +208,32 @@ async def _settlement_worker(client: Client, settings: Settings, journal: Journa
         activities=settlement_activities(
             journal, ledger, intake, TemporalPredecessors(client), TemporalSettlements(client)
         ),
+        workflow_runner=RUNNER,
         max_concurrent_activities=MAX_CONCURRENT_ACTIVITIES,
         graceful_shutdown_timeout=SHUTDOWN_GRACE,
     )
-    for lane in range(settings.lanes):
-        house = await ledger.house(lane)
-        logger.info("lane", lane=lane, bankroll_lamports=house.available)
-        await intake.ensure_batcher(lane)
+    await _start_lanes(settings.lanes, ledger, intake)
     await _schedule_reconciliation(client, settings)
+    return patient(worker)
+
+
+async def _start_lanes(lanes: int, ledger: Ledger, intake: TemporalIntake) -> None:
+    turn = asyncio.Semaphore(LANES_STARTED_AT_ONCE)
+
+    async def start(lane: int) -> None:
+        async with turn:
+            house = await ledger.house(lane)
+            logger.info("lane", lane=lane, bankroll_lamports=house.available)
+            await intake.ensure_batcher(lane)
+
+    await asyncio.gather(*map(start, range(lanes)))
+
+
+def patient(worker: Worker) -> Worker:
+    """The worker, which gives each step of a workflow `WORKFLOW_STEP_PATIENCE`. The SDK has no public setting for that."""
+    workflows = worker._workflow_worker  # pyright: ignore[reportPrivateUsage]
+    if workflows is not None:
+        workflows._deadlock_timeout_seconds = int(WORKFLOW_STEP_PATIENCE.total_seconds())  # pyright: ignore[reportPrivateUsage]
     return worker
 
 
@@ -208,7 +241,7 @@ async def _schedule_reconciliation(client: Client, settings: Settings) -> None:
     schedule = Schedule(
         action=ScheduleActionStartWorkflow(
             Reconciliation.run,
-            ReconciliationInput(lanes=settings.lanes),
+            ReconciliationInput(lanes=settings.lanes, full=False),
             id=names.RECONCILIATION_ID,
             task_queue=names.SETTLEMENT_QUEUE,
         ),

@@ -299,12 +299,12 @@ class Claiming:
 
     async def _unclaimed(self, after: Sequence[str]) -> str | None:
         """The first batch of `after` that the journal does not know, once it has been given some time."""
-        deadline = asyncio.get_running_loop().time() + PREDECESSOR_SECONDS
-        for batch_id in after:
-            while await self._journal.batch(batch_id) is None:
-                if asyncio.get_running_loop().time() > deadline:
-                    return batch_id
-                await asyncio.sleep(POLL_SECONDS)
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + PREDECESSOR_SECONDS
+        while after and (after := await self._journal.unknown(after)):
+            if clock() > deadline:
+                return after[0]
+            await asyncio.sleep(POLL_SECONDS)
         return None
 
     async def _vaults(self, batch: ClaimedBatch, *, by_quorum: bool = False) -> dict[str, Vault]:

@@ -12,7 +12,13 @@ HEARTBEATS_PER_TIMEOUT = 3
 
 @asynccontextmanager
 async def heartbeating() -> AsyncGenerator[None]:
-    """Heartbeats while the block runs, several times per the activity's heartbeat time-out."""
+    """Heartbeats while the block runs, several times per the activity's heartbeat time-out.
+
+    A local activity has none: its workflow task tells of the worker that is lost.
+    """
+    if activity.info().is_local:
+        yield
+        return
     timeout = activity.info().heartbeat_timeout
     assert timeout, "an activity that heartbeats needs a heartbeat time-out"
     beating = asyncio.create_task(_beat(timeout / HEARTBEATS_PER_TIMEOUT))

@@ -11,15 +11,17 @@ from temporalio import activity
 from activities.errors import application_errors
 from activities.heartbeats import heartbeating
 from activities.recording import transition
-from settlement.batches import Landing, Proof, SignedAttempt, Standing, Statement, Verdict
+from settlement.batches import Landing, Proof, Sighting, SignedAttempt, Standing, Statement, Verdict
 from settlement.errors import BatchUnknown, JournalUnavailable
 from settlement.lifecycle import BatchStatus
 from settlement.ports import Journal, Ledger
 
 RESEND_SECONDS: Final = 2.0
-"""How often the same bytes are sent again while they may still land."""
+"""How often the same bytes are sent again while they may still land and no node shows them."""
 
-POLL_SECONDS: Final = 0.5
+UNSEEN_SECONDS: Final = 5.0
+SEEN_SECONDS: Final = 20.0
+"""After so long the chain is asked for a verdict on attempts that a node does not show, or shows undecided."""
 
 logger = structlog.get_logger(__name__)
 
@@ -40,21 +42,12 @@ class SignRequest(BaseModel):
     live: tuple[SignedAttempt, ...] = ()
 
 
-class SubmitRequest(BaseModel):
-    """What to send. `submitted_sequence`: number of the transition to Submitted, None if the batch is there already."""
-
-    model_config = ConfigDict(frozen=True)
-
-    batch_id: str
-    attempt: SignedAttempt
-    submitted_sequence: int | None
-
-
 class ConfirmRequest(BaseModel):
     """What to wait for. `live`: the attempts that the workflow remembers as ones that may still land.
 
-    `confirmed_sequence`: number of the transition to Confirmed. `until_final`: the batch is Confirmed, at a commitment that a fork
-    can undo, and is watched until none can.
+    `send`: they are to be sent first, the latest having just been signed. `submitted_sequence`: number of the transition to Submitted
+    that this makes, None if the batch was there before; `confirmed_sequence`: of that to Confirmed. `until_final`: the batch is
+    Confirmed, at a commitment that a fork can undo, and is watched until none can.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -63,6 +56,8 @@ class ConfirmRequest(BaseModel):
     statement: Statement
     confirmed_sequence: int
     live: tuple[SignedAttempt, ...] = ()
+    send: bool = False
+    submitted_sequence: int | None = None
     until_final: bool = False
 
 
@@ -113,37 +108,32 @@ class Submitting:
         return recorded
 
     @activity.defn
-    async def submit_settlement(self, request: SubmitRequest) -> None:
-        """Sends the attempt's bytes, which history and journal hold by now.
-
-        Sending them twice changes nothing, and Submitted has its number: a repeat after either step leaves what one try leaves.
-        """
-        with application_errors():
-            async with heartbeating():
-                await self._ledger.broadcast(request.attempt)
-                if request.submitted_sequence is not None:
-                    await self._journal.record_transition(
-                        request.batch_id,
-                        transition(request.submitted_sequence, BatchStatus.SUBMITTED, request.attempt.signature),
-                    )
-
-    @activity.defn
     async def confirm_settlement(self, request: ConfirmRequest) -> Verdict:
-        """Asks the chain about all attempts ever signed, resending the live ones, until one has settled the batch or none can.
+        """Sends what was signed, and asks the chain about all attempts ever signed until one has settled the batch or none can.
 
-        Never gives up by the clock: an outcome that is not known yet is neither success nor failure. Resends only what the
-        workflow's history holds as well as the journal. A try that dies changes nothing that the next one would not: resent bytes are
-        the same, and Confirmed is one write, with the landing, which a repeat finds there.
+        Never gives up by the clock: an outcome that is not known yet is neither success nor failure. Sends, and sends again, only what
+        the workflow's history holds as well as the journal. A try that dies changes nothing that the next one would not: sent bytes
+        are the same, Submitted has its number, and Confirmed is one write, with the landing, which a repeat finds there.
         """
         with application_errors():
             async with heartbeating():
+                if request.send:
+                    await self._send(request)
                 return await self._confirm(request)
+
+    async def _send(self, request: ConfirmRequest) -> None:
+        for attempt in request.live:
+            await self._ledger.broadcast(attempt)
+        if request.submitted_sequence is not None:
+            submitted = transition(request.submitted_sequence, BatchStatus.SUBMITTED, request.live[-1].signature)
+            await self._journal.record_transition(request.batch_id, submitted)
 
     async def _confirm(self, request: ConfirmRequest) -> Verdict:
         clock = asyncio.get_running_loop().time
-        resend_at = clock() + RESEND_SECONDS
+        resent = clock()
         while True:
             attempts, is_known = await self._attempts_to_judge(request)
+            resent = await self._await_news(request, attempts, resent)
             verdict = await self._ledger.judge(request.statement, attempts, at_finality=request.until_final)
             if verdict.standing is Standing.NONE_LIVE:
                 return verdict
@@ -151,11 +141,33 @@ class Submitting:
                 raise BatchUnknown(f"the journal holds no batch {request.batch_id}, of which an attempt was signed")
             if verdict.landing is not None:
                 return await self._settled(request, verdict, verdict.landing)
-            if clock() >= resend_at:
-                for attempt in request.live:
-                    await self._ledger.broadcast(attempt)
-                resend_at = clock() + RESEND_SECONDS
-            await asyncio.sleep(POLL_SECONDS)
+            # What one node shows does not say that the others need no resending.
+            resent = await self._resent(request, resent)
+
+    async def _await_news(self, request: ConfirmRequest, attempts: Sequence[SignedAttempt], resent: float) -> float:
+        """Returns once a verdict may have changed, by what a node shows or after a while; resends what it does not show.
+
+        `resent`, and the answer: when, by the loop's clock.
+        """
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        sighting = Sighting.UNSEEN
+        while clock() - began < (UNSEEN_SECONDS if sighting is Sighting.UNSEEN else SEEN_SECONDS):
+            sighting = await self._ledger.sight(attempts, at_finality=request.until_final)
+            if sighting is Sighting.DECIDED:
+                break
+            if sighting is Sighting.UNSEEN:
+                resent = await self._resent(request, resent)
+        return resent
+
+    async def _resent(self, request: ConfirmRequest, resent: float) -> float:
+        """Sends what may still land again, if that is due; answers when it was sent last."""
+        clock = asyncio.get_running_loop().time
+        if clock() - resent < RESEND_SECONDS:
+            return resent
+        for attempt in request.live:
+            await self._ledger.broadcast(attempt)
+        return clock()
 
     async def _settled(self, request: ConfirmRequest, verdict: Verdict, landing: Landing) -> Verdict:
         """Records how the batch has landed; answers what stands."""

@@ -8,10 +8,13 @@ from temporalio import activity
 
 from activities.errors import application_errors
 from activities.heartbeats import heartbeating
-from settlement.lanes import Estate, LookBack, UnheardSignals
+from settlement.lanes import Estate, LookBack, QueuedBet, UnheardSignals
 from settlement.ports import Execution, Journal, Predecessors, Settlements
 
 logger = structlog.get_logger(__name__)
+
+OVERFLOW_PER_PAGE: Final = 1_000
+"""Of the bets behind its queue; the first page comes along with what the run has left behind, all of which must be within 2 MB."""
 
 REJECTIONS_PER_PAGE: Final = 50
 """Of a run that ended; one takes 12 KB at its worst, and a query's answer is limited to 2 MB."""
@@ -25,6 +28,16 @@ class UnheardRequest(BaseModel):
     lane: int
     run_id: str
     after: int
+
+
+class OverflowRequest(BaseModel):
+    """Asks for the bets behind the queue of a run from number `start` on."""
+
+    model_config = ConfigDict(frozen=True)
+
+    lane: int
+    run_id: str
+    start: int
 
 
 class TakingOver:
@@ -51,15 +64,18 @@ class TakingOver:
                 if estate.state is None:
                     logger.error("lane_history_lost", lane=look.lane, run_id=run_id, why=estate.lost)
                     return estate
+                left_behind = estate.state
                 if not estate.unheard:
                     await self._bring_rejections(look.lane, run_id)
+                    page = await self._predecessors.overflow(look.lane, run_id, 0, OVERFLOW_PER_PAGE)
+                    left_behind = left_behind.model_copy(update={"overflow": page})
                 in_flight = {
                     batch_id: bets
                     for batch_id, bets in estate.state.in_flight.items()
                     if await self._settlements.execution(batch_id) is not Execution.COMPLETED
                 }
         logger.warning("lane_taken_over", lane=look.lane, run_id=run_id, queued=len(estate.state.queue))
-        return estate.model_copy(update={"state": estate.state.model_copy(update={"in_flight": in_flight})})
+        return estate.model_copy(update={"state": left_behind.model_copy(update={"in_flight": in_flight})})
 
     @activity.defn
     async def unheard_signals(self, request: UnheardRequest) -> UnheardSignals:
@@ -67,6 +83,12 @@ class TakingOver:
         with application_errors():
             async with heartbeating():
                 return await self._predecessors.unheard_signals(request.lane, request.run_id, request.after)
+
+    @activity.defn
+    async def overflow(self, request: OverflowRequest) -> list[QueuedBet]:
+        """A page of the bets behind a run's queue."""
+        with application_errors():
+            return await self._predecessors.overflow(request.lane, request.run_id, request.start, OVERFLOW_PER_PAGE)
 
     @activity.defn
     async def is_done(self, batch_id: str) -> bool:

@@ -41,7 +41,7 @@ def _beacon(text: str | None) -> str | None:
     return text
 
 
-OneShape = Annotated[Shape, typer.Argument(parser=_shape, metavar="SHAPE", help="Bets x players, like 64x16.")]
+OneShape = Annotated[Shape, typer.Argument(parser=_shape, metavar="SHAPE", help="Bets x players, like 60x56.")]
 Folder = Annotated[Path, typer.Argument(help="The ceremony's folder; everything in it may be published.")]
 
 

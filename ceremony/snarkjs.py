@@ -38,7 +38,7 @@ def run(*arguments: str | Path, entropy: bool = False) -> list[str]:
     started = time.monotonic()
     try:
         done = subprocess.run(
-            [_node(), _installed(SNARKJS), *arguments],
+            [node(), _installed(SNARKJS), *arguments],
             input=f"{secrets.token_hex(ENTROPY_BYTES)}\n" if entropy else "",
             capture_output=True,
             text=True,
@@ -61,7 +61,7 @@ def install() -> None:
     Raises `StepFailed`, and then leaves nothing that could pass for an installation.
     """
     npm = _wheel() / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-    command = [_node(), _installed(npm), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+    command = [node(), _installed(npm), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
     try:
         done = subprocess.run(command, cwd=FOLDER, timeout=INSTALL_TIMEOUT_SECONDS, check=False)
         problem = f"npm has failed with exit status {done.returncode}, its words are above" if done.returncode else None
@@ -82,7 +82,8 @@ def _wheel() -> Path:
     return Path(wheel.origin).parent
 
 
-def _node() -> Path:
+def node() -> Path:
+    """The wheel's node. Raises `StepFailed`."""
     return _installed(_wheel() / "bin" / "node")
 
 

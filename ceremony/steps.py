@@ -30,7 +30,8 @@ from prover.contributions import (
     require_ended,
 )
 from prover.keys import file_digest
-from prover.zkey import circuit_power, read_zkey
+from prover.r1cs import circuit_power, read_constraints
+from prover.zkey import read_zkey
 from settlement.shapes import SHAPES, Shape
 from settlement.verifying_keys import encode_verifying_key, verifying_key_digest
 
@@ -40,7 +41,7 @@ BEACON_NAME: Final = "beacon"
 MAX_NAME_CHARS: Final = 64
 """snarkjs cuts off the rest."""
 MAX_FILE_BYTES: Final = 512 * 2**20
-"""Over ten times what the largest shape (256x32) needs of phase 1."""
+"""Over ten times what the largest shape (280x56) needs of phase 1."""
 
 _CURVE: Final = "bn128"
 _FIRST_POWERS: Final = "powers-0.ptau"
@@ -64,7 +65,7 @@ def begin(shape: Shape, folder: Path, powers: Path | None) -> None:
     circuit = folder / f"{shape.name}.r1cs"
     compile_r1cs(shape, circuit)
     if powers is None:
-        power = circuit_power(circuit.read_bytes())
+        power = circuit_power(read_constraints(circuit.read_bytes()))
         snarkjs.run("powersoftau", "new", _CURVE, str(power), folder / _FIRST_POWERS)
         return
     _made(folder / _FINAL_POWERS, lambda draft: _take_over(powers, draft))

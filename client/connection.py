@@ -9,6 +9,7 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfig
+from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 from temporalio.service import RPCError, RPCStatusCode
 
 from settings import InvalidSetting
@@ -21,15 +22,19 @@ class TemporalUnreachable(Exception):
     """No Temporal server answers. The text names the address and the remedy."""
 
 
-async def connect() -> Client:
-    """A client with the pydantic converter. Raises `TemporalUnreachable`, or `InvalidSetting` if its settings cannot be read."""
+async def connect(metrics_address: str | None = None) -> Client:
+    """A client with the pydantic converter. Raises `TemporalUnreachable`, or `InvalidSetting` if its settings cannot be read.
+
+    `metrics_address`: host:port where its own metrics and those of its workers are served to Prometheus.
+    """
+    runtime = None if metrics_address is None else _runtime(metrics_address)
     try:
         options = ClientConfig.load_client_connect_config()
     except (RuntimeError, ValueError, OSError) as error:
         raise InvalidSetting(f"Temporal's settings (TEMPORAL_…) cannot be used: {_one_line(error)}") from error
     address = options.setdefault("target_host", DEFAULT_ADDRESS)
     try:
-        client = await Client.connect(**options, data_converter=pydantic_data_converter)
+        client = await Client.connect(**options, data_converter=pydantic_data_converter, runtime=runtime)
         await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=client.namespace))
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
@@ -44,6 +49,16 @@ async def connect() -> Client:
             f"no Temporal server answers at {address}: start one (`make up`) or set TEMPORAL_ADDRESS ({_reason(error)})"
         ) from error
     return client
+
+
+def _runtime(metrics_address: str) -> Runtime:
+    try:
+        return Runtime(telemetry=TelemetryConfig(metrics=PrometheusConfig(bind_address=metrics_address)))
+    except (RuntimeError, ValueError) as error:
+        raise InvalidSetting(
+            f"CROUPIER_METRICS_ADDRESS: metrics cannot be served at {metrics_address}: name a free port of an address of"
+            f" this machine, like 127.0.0.1:9464 ({_one_line(error)})"
+        ) from error
 
 
 def _reason(error: Exception) -> str:

@@ -2,24 +2,35 @@
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
+from uuid import uuid4
 
 from pydantic_core import to_json
+from temporalio.api.common.v1 import Payload
 from temporalio.client import (
     Client,
+    WithStartWorkflowOperation,
     WorkflowExecutionStatus,
     WorkflowHandle,
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
-from temporalio.common import Priority, QueryRejectCondition, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.common import (
+    Priority,
+    QueryRejectCondition,
+    RawValue,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from client.answers import MAY_PASS, temporal_errors
-from settlement.bets import Bet, excerpt, lane_of, parse_bet
-from settlement.errors import BetRejected, InvalidBet, LaneSaturated, LaneUnavailable, TemporalRefused
+from client.updates import execute_update
+from settlement.bets import MAX_PLAYER_KEY_CHARS, Bet, excerpt, lane_of
+from settlement.errors import BetRejected, LaneSaturated, LaneUnavailable, TemporalRefused
 from settlement.intake import Answer, BetOutcome
 from settlement.limits import MAX_BET_BYTES
 from settlement.receipts import Receipt
@@ -52,17 +63,7 @@ class TemporalIntake:
 
     async def ensure_batcher(self, lane: int) -> None:
         """Starts the lane's Batcher if none runs, and gives it the current settings either way."""
-        await self._client.start_workflow(
-            Batcher.run,
-            BatcherInput(lane=lane, settings=self._settings),
-            id=names.batcher_id(lane),
-            task_queue=names.SETTLEMENT_QUEUE,
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-            start_signal="configure",
-            start_signal_args=[self._settings],
-            static_summary=f"lane {lane}",
-        )
+        await self._signal_with_start(lane, Batcher.configure.__name__, self._settings)
 
     async def restart_batcher(self, lane: int) -> bool:
         """Starts the lane's Batcher if the latest run of it has ended; whether it did."""
@@ -106,17 +107,37 @@ class TemporalIntake:
 
         Raises `LaneSaturated`, `LaneUnavailable`.
         """
-        return await self._update(lane, names.PLACE_BETS, [_bounded(bet) for bet in bets], list[BetOutcome])
+        return await self.place_written(lane, [written(bet) for bet in bets])
+
+    async def place_written(self, lane: int, bets: Sequence[bytes]) -> list[BetOutcome]:
+        """As `place_many`, for what `written` gives: a client of many bets keeps them so, which is small."""
+        outcomes = await self._update(lane, names.PLACE_BETS, _json(b"[%b]" % b",".join(bets)), list[BetOutcome])
+        if len(outcomes) != len(bets):
+            raise TemporalRefused(
+                f"{names.batcher_id(lane)} answered {len(bets)} bets with {len(outcomes)} outcomes: is its worker of this release?"
+            )
+        return outcomes
 
     async def signal(self, bet: Any) -> None:
-        """Sends anything as a bet by signal. What comes of it stands in the journal."""
-        await self._batcher(self.lane_for(bet)).signal(names.PLACE_BET, _bounded(bet))
+        """Sends anything as a bet by signal, which starts a Batcher that is not there. What comes of it stands in the journal.
+
+        Raises `LaneUnavailable`.
+        """
+        lane, payload = self.lane_for(bet), _json(written(bet))
+        with _refusals(f"lane {lane}"):
+            try:
+                await self._batcher(lane).signal(names.PLACE_BET, payload)
+            except RPCError as error:
+                if error.status is not RPCStatusCode.NOT_FOUND:
+                    raise
+                await self._signal_with_start(lane, names.PLACE_BET, payload)
 
     def lane_for(self, bet: Any) -> int:
-        """The lane of a bet given as JSON value. What is no bet belongs to lane 0, whose Batcher records the reason."""
+        """The lane of anything given as a bet. What names no player belongs to lane 0, whose Batcher records the reason."""
+        player = player_of(bet)
         try:
-            return lane_of(parse_bet(bet).player, self._settings.lanes)
-        except InvalidBet:
+            return 0 if player is None else lane_of(player, self._settings.lanes)
+        except ValueError:
             return 0
 
     async def track(self, bet: Bet) -> WorkflowHandle[Any, Receipt]:
@@ -124,20 +145,21 @@ class TemporalIntake:
 
         If that workflow exists already, the bet goes through the fast door as well, which tells the same bet from another one
         with its id and records a conflict. Raises `BetRejected` then. A lane knows recent ids only, so an old workflow may yet be
-        another bet's: its receipt names its bet.
+        another bet's: its receipt names its bet. Raises `LaneSaturated`, `LaneUnavailable`.
         """
         workflow_id = names.bet_workflow_id(bet.bet_id)
         try:
-            return await self._client.start_workflow(
-                names.BET_WORKFLOW,
-                bet,
-                result_type=Receipt,
-                id=workflow_id,
-                task_queue=names.SETTLEMENT_QUEUE,
-                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                static_summary=f"{bet.player}: {bet.stake} lamports",
-                priority=TRACKED_PRIORITY,
-            )
+            with _refusals(workflow_id):
+                return await self._client.start_workflow(
+                    names.BET_WORKFLOW,
+                    bet,
+                    result_type=Receipt,
+                    id=workflow_id,
+                    task_queue=names.SETTLEMENT_QUEUE,
+                    id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                    static_summary=f"{bet.player}: {bet.stake} lamports",
+                    priority=TRACKED_PRIORITY,
+                )
         except WorkflowAlreadyStartedError:
             outcome = await self.place(bet, tracked=False)
             if outcome.answer is Answer.REJECTED:
@@ -147,19 +169,50 @@ class TemporalIntake:
     def _batcher(self, lane: int) -> WorkflowHandle[Batcher, None]:
         return self._client.get_workflow_handle_for(Batcher.run, names.batcher_id(lane))
 
-    async def _update(self, lane: int, door: str, argument: Any, result: type[Result]) -> Result:
-        """Sends until the Batcher has answered: a bet that it took without our hearing of it is a duplicate the next time."""
+    async def _signal_with_start(self, lane: int, signal: str, argument: Any) -> None:
+        await self._client.start_workflow(
+            Batcher.run,
+            BatcherInput(lane=lane, settings=self._settings),
+            id=names.batcher_id(lane),
+            task_queue=names.SETTLEMENT_QUEUE,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+            start_signal=signal,
+            start_signal_args=[argument],
+            static_summary=f"lane {lane}",
+        )
+
+    async def _update_with_start(
+        self, lane: int, update: str, argument: Any, result: type[Result], update_id: str
+    ) -> Result:
+        start = WithStartWorkflowOperation(
+            Batcher.run,
+            BatcherInput(lane=lane, settings=self._settings),
+            id=names.batcher_id(lane),
+            task_queue=names.SETTLEMENT_QUEUE,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+            static_summary=f"lane {lane}",
+        )
+        return await self._client.execute_update_with_start_workflow(  # pyright: ignore[reportUnknownMemberType] - generic in the SDK
+            update, argument, start_workflow_operation=start, result_type=result, id=update_id
+        )
+
+    async def _update(self, lane: int, update: str, argument: Any, result: type[Result]) -> Result:
+        """Sends until the Batcher has answered: a bet that it took without our hearing of it is a duplicate the next time.
+
+        Starting the Batcher with every update would cost Temporal more, so that is done only where one is missing.
+        """
+        batcher_id, update_id = names.batcher_id(lane), str(uuid4())
         wait = FIRST_WAIT_SECONDS
-        tasks_fail = f"see why the workflow tasks of {names.batcher_id(lane)} fail in Temporal's Web UI"
+        tasks_fail = f"see why the workflow tasks of {batcher_id} fail in Temporal's Web UI"
         why, missing = tasks_fail, False
         for _ in range(MAX_SENDS):
             try:
                 if missing:
-                    await self.ensure_batcher(lane)
                     missing = False
-                return await self._batcher(lane).execute_update(  # pyright: ignore[reportUnknownMemberType] - generic in the SDK
-                    door, argument, result_type=result
-                )
+                    return await self._update_with_start(lane, update, argument, result, update_id)
+                return await execute_update(self._client, batcher_id, update, argument, result, update_id)
             except WorkflowUpdateFailedError as error:
                 if not isinstance(error.cause, ApplicationError):
                     raise
@@ -190,7 +243,39 @@ class TemporalIntake:
         )
 
 
-def _bounded(bet: Any) -> Any:
-    """`bet`, or an excerpt of what is too long to be one: an update of megabytes fails every workflow task that it comes with."""
-    text = to_json(bet)
-    return bet if len(text) <= MAX_BET_BYTES else excerpt(text.decode())
+@contextmanager
+def _refusals(receiver: str) -> Generator[None]:
+    """Turns what sending again may mend into `LaneUnavailable`."""
+    try:
+        yield
+    except RPCError as error:
+        if error.status not in SENT_AGAIN:
+            raise
+        raise LaneUnavailable(
+            f"Temporal takes nothing for {receiver}: send again later, which is harmless ({error.message})"
+        ) from error
+
+
+def player_of(bet: Any) -> str | None:
+    """The player whom anything given as a bet names, if what it names may be a player's key."""
+    if isinstance(bet, Bet):
+        return bet.player
+    named: Any = bet.get("player") if isinstance(bet, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return named if isinstance(named, str) and len(named) <= MAX_PLAYER_KEY_CHARS else None
+
+
+def written(bet: Any) -> bytes:
+    """A bet, or anything given as one, as JSON; an excerpt of what is too long to be one or is not to be written as JSON.
+
+    An update of megabytes fails every workflow task that it comes with.
+    """
+    try:
+        text = to_json(bet, exclude_none=isinstance(bet, Bet))
+    except ValueError:
+        return to_json(excerpt(str(bet).encode(errors="backslashreplace").decode()))
+    return text if len(text) <= MAX_BET_BYTES else to_json(excerpt(text.decode()))
+
+
+def _json(text: bytes) -> RawValue:
+    """Written here once, not checked and written again by the converter; a codec that the client has still sees it."""
+    return RawValue(Payload(metadata={"encoding": b"json/plain"}, data=text))

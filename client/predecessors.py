@@ -22,7 +22,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from client.answers import MAY_PASS, started_with, temporal_errors
 from settlement.bets import Rejection, excerpt
 from settlement.errors import LaneUnavailable, PredecessorUnread
-from settlement.lanes import Estate, LookBack, UnheardSignal, UnheardSignals
+from settlement.lanes import Estate, LookBack, QueuedBet, UnheardSignal, UnheardSignals
 from workflows import names
 from workflows.batcher import Batcher, BatcherInput
 
@@ -86,6 +86,12 @@ class TemporalPredecessors:
         with _errors(names.batcher_id(lane)):
             return await self._run(lane, run_id).query(
                 Batcher.rejections, args=[start, limit], rpc_timeout=ANSWER_TIMEOUT
+            )
+
+    async def overflow(self, lane: int, run_id: str, start: int, limit: int) -> list[QueuedBet]:
+        with _errors(names.batcher_id(lane)):
+            return await self._run(lane, run_id).query(
+                Batcher.overflow, args=[start, limit], rpc_timeout=ANSWER_TIMEOUT
             )
 
     async def unheard_signals(self, lane: int, run_id: str, after: int) -> UnheardSignals:

@@ -52,7 +52,7 @@ def _sha256(text: str) -> str:
     return text.lower()
 
 
-OneShape = Annotated[Shape, typer.Argument(parser=_shape, metavar="SHAPE", help="Bets x players, like 64x16.")]
+OneShape = Annotated[Shape, typer.Argument(parser=_shape, metavar="SHAPE", help="Bets x players, like 60x56.")]
 
 
 @app.command("list")

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,8 @@ READY_SECONDS: Final = 60.0
 
 BANKROLL_LAMPORTS: Final = 20 * LAMPORTS_PER_SOL
 """What each house is topped up to."""
+
+WORKER: Final = (sys.executable, ROOT / "worker.py")
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,18 @@ class Stack:
 
 @asynccontextmanager
 async def running_stack(
-    var: Path, defaults: dict[str, str], progress: Progress, *, slot_ms: int = CLUSTER_SLOT_MS
+    var: Path,
+    defaults: dict[str, str],
+    progress: Progress,
+    *,
+    slot_ms: int = CLUSTER_SLOT_MS,
+    bankroll_lamports: int = BANKROLL_LAMPORTS,
+    worker_command: Sequence[str | Path] = WORKER,
 ) -> AsyncGenerator[Stack]:
     """Runs the stack on directory `var`. `defaults`: settings (environment variables) that hold where none is set from outside.
 
-    `slot_ms`: length of the local ledger's slots; shorter ones make everything final sooner.
+    `slot_ms`: length of the local ledger's slots; shorter ones make everything final sooner. `bankroll_lamports`: what each house is
+    topped up to.
     Raises `StackBusy`, `ChildFailed`, or what provisioning raises.
     """
     site = Site.on(var)
@@ -87,11 +96,11 @@ async def running_stack(
             progress("Temporal and the local ledger", 1)
 
             provisioned = await provision(
-                load_settings(), bankroll_lamports=BANKROLL_LAMPORTS, faucet=True, progress=progress
+                load_settings(), bankroll_lamports=bankroll_lamports, faucet=True, progress=progress
             )
             os.environ["CROUPIER_PROGRAM_ID"] = environment["CROUPIER_PROGRAM_ID"] = str(provisioned.program_id)
             progress("worker", 0)
-            worker = await started("worker", sys.executable, ROOT / "worker.py")
+            worker = await started("worker", *worker_command)
             await worker.wait_for_line(WORKER_READY, READY_SECONDS)
             progress("worker", 1)
             # Other terminals' commands find the stack by this file (`settings.load_settings`), what was set from outside included:

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Self
 
-from journal import claiming, progress, reading, reports, schema
+from journal import claiming, parking, progress, reading, reports, schema
 from journal.database import Database
 from journal.reading import JournalCounts
 from settlement.batches import (
@@ -21,6 +21,7 @@ from settlement.batches import (
 )
 from settlement.bets import Rejection
 from settlement.errors import JournalMisconfigured
+from settlement.lanes import ParkedPage, Parking, QueuedBet
 from settlement.lifecycle import Transition
 from settlement.reconciliation import ReconciliationReport
 
@@ -117,6 +118,18 @@ class SqlJournal:
         async with self._database.write() as connection:
             await reports.record_rejections(connection, rejections)
 
+    async def park(self, lane: int, above: int, bets: Sequence[QueuedBet]) -> Parking:
+        async with self._database.write() as connection:
+            return await parking.park(connection, lane, above, bets)
+
+    async def parked(self, lane: int, above: int, limit: int) -> ParkedPage:
+        async with self._database.read() as connection:
+            return await parking.parked(connection, lane, above, limit)
+
+    async def unpark(self, lane: int, up_to: int) -> None:
+        async with self._database.write() as connection:
+            await parking.unpark(connection, lane, up_to)
+
     async def record_reconciliation(self, report: ReconciliationReport) -> None:
         """Of several reports of one run and lane, the first stays."""
         async with self._database.write() as connection:
@@ -134,6 +147,11 @@ class SqlJournal:
         """Counts and house delta are the statement's, once there is one; before, those of the bets that stand."""
         async with self._database.read() as connection:
             return await reading.batch(connection, batch_id)
+
+    async def unknown(self, batch_ids: Sequence[str]) -> list[str]:
+        """`batch_ids`: at most `MAX_ROWS_PER_READ`, else `ValueError`."""
+        async with self._database.read() as connection:
+            return await reading.unknown(connection, batch_ids)
 
     async def bets_of(self, batch_id: str) -> list[BetRecord]:
         async with self._database.read() as connection:

@@ -78,6 +78,13 @@ async def batch(connection: AsyncConnection, batch_id: str) -> BatchSummary | No
     return found[0] if found else None
 
 
+async def unknown(connection: AsyncConnection, batch_ids: Sequence[str]) -> list[str]:
+    _check_limit(len(batch_ids))
+    rows = await connection.execute(select(batches.c.batch_id).where(batches.c.batch_id.in_(batch_ids)))
+    known = set(rows.scalars())
+    return [batch_id for batch_id in batch_ids if batch_id not in known]
+
+
 async def batches_after(connection: AsyncConnection, lane: int, after_number: int, limit: int) -> list[BatchSummary]:
     where = (batches.c.lane == lane) & (batches.c.number > after_number)
     return await _summaries(connection, where, order=(batches.c.number,), limit=limit)

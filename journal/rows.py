@@ -21,19 +21,26 @@ def field_hex(element: int) -> str:
     return element.to_bytes(FIELD_BYTES, "big").hex()
 
 
-def bet_row(bet: Bet, lane: int, batch_id: str, position: int) -> dict[str, Any]:
-    """A newly claimed bet."""
+def bet_fields(bet: Bet) -> dict[str, Any]:
+    """What every row about a bet says of it."""
     return {
         "bet_id": bet.bet_id,
-        "lane": lane,
-        "batch_id": batch_id,
-        "position": position,
         "player": bet.player,
         "stake": bet.stake,
         "guess": bet.guess,
         "outcome": bet.outcome,
         "placed_at": bet.placed_at and bet.placed_at.isoformat(),
         "digest": bet.digest.hex(),
+    }
+
+
+def bet_row(bet: Bet, lane: int, batch_id: str, position: int) -> dict[str, Any]:
+    """A newly claimed bet."""
+    return {
+        **bet_fields(bet),
+        "lane": lane,
+        "batch_id": batch_id,
+        "position": position,
         "status": BetStatus.CLAIMED,
         "detail": "",
     }

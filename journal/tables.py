@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-SCHEMA_VERSION: Final = "0001"
+SCHEMA_VERSION: Final = "0002"
 """The migration that makes this schema. Versions are numbers of four digits, so the later is the greater."""
 
 
@@ -172,6 +172,23 @@ rejections = Table(
     Index(None, "bet_id", "at"),
 )
 """What never became a bet of a batch."""
+
+parked_bets = Table(
+    "parked_bets",
+    metadata,
+    Column("lane", Integer, primary_key=True, autoincrement=False),
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("bet_id", ForeignText, nullable=False),
+    Column("player", ForeignText, nullable=False),
+    Column("stake", BigInteger, nullable=False),
+    Column("guess", Text, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("placed_at", Text),
+    Column("digest", Text, nullable=False),
+    Column("since", UtcTime, nullable=False),
+    UniqueConstraint("lane", "bet_id"),
+)
+"""Signalled bets that their lane's queue has no room for, until it has. `position`: the order of their coming on the lane."""
 
 reconciliations = Table(
     "reconciliations",

@@ -22,6 +22,7 @@ from ledger.nodes import Doubted
 from ledger.program_errors import ProgramError
 from ledger.reading import PROVISION_REMEDY, ProgramReader
 from ledger.rpc import INVALID_PARAMS, READ_COMMITMENT, ConfirmedAt, RequestRefused, RpcClient
+from ledger.statuses import has_landed
 from ledger.transactions import (
     MAX_COMPUTE_UNITS,
     SETTLE_POSITION,
@@ -32,7 +33,8 @@ from ledger.transactions import (
     sign_message,
     unsigned,
 )
-from settlement.batches import Proof, SignedAttempt, Statement, Verdict
+from ledger.watching import SignatureWatch
+from settlement.batches import Proof, Sighting, SignedAttempt, Statement, Verdict
 from settlement.errors import (
     AlreadySettled,
     BatchNumberTaken,
@@ -58,6 +60,7 @@ class SolanaLedger(ProgramReader):
         self._authority_key = authority.pubkey()  # derived anew at every call
         self._price = price
         self._tables = SettlementTables(program, self._authority_key, READ_COMMITMENT)
+        self._watch = SignatureWatch(self._rpc)
 
     async def check(self) -> layout.Config:
         """Raises `LedgerUnavailable` or `LedgerMisconfigured` unless the program is there, initialised, and obeys this key."""
@@ -159,6 +162,14 @@ class SolanaLedger(ProgramReader):
             read_record=lambda node, commitment: self._record(lane, number, commitment, node),
             refuse=lambda failure: self._refusal(statement, failure),
         ).verdict()
+
+    async def sight(self, attempts: Sequence[SignedAttempt], *, at_finality: bool = False) -> Sighting:
+        """See the port."""
+        commitment = "finalized" if at_finality else self._commitment
+        known = [status for status in await self._watch.statuses([a.signature for a in attempts]) if status is not None]
+        if any(status.err is not None or has_landed(status, commitment) for status in known):
+            return Sighting.DECIDED
+        return Sighting.SEEN if known else Sighting.UNSEEN
 
     async def _raise_refusal(self, node: RpcClient, statement: Statement, failure: Failure) -> NoReturn:
         """Raises what a failed simulation means, having looked at the chain where its code leaves that open."""

@@ -4,11 +4,20 @@ A settlement that fits into one transaction as it is uses none, so batches of up
 registry on chain says which tables a lane has. It must not be believed any further: a table that was deactivated or closed, or is
 none, is left out and named, and an entry counts only from the slot after the one in which it was added.
 
+No batch is ever cut that does not fit, whoever its players are and whatever is done to the lane while it is in flight:
+- each table that a settlement uses takes room in it, so the more players a batch may have, the fewer tables its lane may (`max_tables`);
+- how many players a batch may have is bounded by the widest circuit that is registered with the program, without which no worker starts
+  and nothing can be proven: the chain says so to everybody, whatever he has set. A lane gets no table beyond what that circuit leaves
+  room for (`ledger.table_filling`);
+- a wider circuit is registered, and a worker starts, only if the lanes' tables fit what it is to cut (`require_players_fit`), and all
+  vaults stand in them by then (`operations.provisioning`);
+- a vault is opened only once a transaction can name it through a table (`ledger.provisioning`).
+
 Source: solana-sdk `address-lookup-table-interface/src/state.rs`.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from solders.address_lookup_table_account import ID as LOOKUP_TABLE_PROGRAM
@@ -23,27 +32,46 @@ from solders.system_program import ID as SYSTEM_PROGRAM
 
 from ledger import layout
 from ledger.reading import PROVISION_REMEDY
-from ledger.rpc import MAX_ACCOUNTS_PER_REQUEST, Account, Commitment, RpcClient
+from ledger.rpc import MAX_ACCOUNTS_PER_REQUEST, READ_COMMITMENT, Account, Commitment, RpcClient
 from ledger.transactions import MAX_TRANSACTION_BYTES, settlement_bytes
-from settlement.errors import LedgerMisconfigured
-from settlement.shapes import SHAPES, Shape
+from settlement.errors import LedgerMisconfigured, LedgerUnavailable
+from settlement.shapes import Shape
 
 MAX_PLAYERS_WITHOUT_TABLES: Final = 16
 """A settlement of so many is 1,217 bytes without any table; one more is 41 bytes more, beyond `MAX_TRANSACTION_BYTES`."""
 
-MAX_TABLES_PER_LANE: Final = 13
-"""So that a settlement fits whoever its players are, even if they are spread over all of the lane's tables.
-
-With 32 players (the most of any shape) it is 757 bytes and 34 for each table that it uses: 1,199 with 13 tables.
-"""
+_BYTES_BESIDES_PLAYERS: Final = 437
+_BYTES_PER_PLAYER: Final = 10
+"""His net (8), his vault's place in the instruction (1) and in a table (1)."""
+_BYTES_PER_TABLE: Final = 34
+"""Its address, and how many accounts it gives to write and to read."""
 
 _MIN_ENTRIES_WORTH_A_TABLE: Final = 2
 """Naming a table takes 34 bytes and one for each entry; an account by itself takes 32."""
 
-_NUMBERS_PER_READ: Final = MAX_TABLES_PER_LANE + 1
-"""Of the registry: a lane with more has had tables replaced."""
+_NUMBERS_PER_READ: Final = 16
+"""Of the registry, in one request."""
 
 _NEVER_DEACTIVATED: Final = 2**64 - 1
+
+
+def max_tables(players: int) -> int:
+    """How many tables a lane may have whose batches have up to so many players, more than `MAX_PLAYERS_WITHOUT_TABLES`.
+
+    So that a settlement fits even if they are spread over all of them, two or more accounts in each: one alone is named without.
+    """
+    return (MAX_TRANSACTION_BYTES - _BYTES_BESIDES_PLAYERS - _BYTES_PER_PLAYER * players) // _BYTES_PER_TABLE
+
+
+def max_players(tables: int) -> int:
+    """How many players are sure to fit into a batch of a lane with so many tables."""
+    room = MAX_TRANSACTION_BYTES - _BYTES_BESIDES_PLAYERS - _BYTES_PER_TABLE * tables
+    return max(room // _BYTES_PER_PLAYER, MAX_PLAYERS_WITHOUT_TABLES)
+
+
+def tables_for(entries: int) -> int:
+    """How many tables hold so many entries."""
+    return -(-entries // LOOKUP_TABLE_MAX_ADDRESSES)
 
 
 def needing_tables(shapes: Iterable[Shape]) -> list[Shape]:
@@ -61,10 +89,11 @@ def shared_accounts(program: Pubkey, lane: int, shapes: Iterable[Shape]) -> list
     ]
 
 
-MAX_VAULTS_PER_LANE: Final = MAX_TABLES_PER_LANE * LOOKUP_TABLE_MAX_ADDRESSES - len(
-    shared_accounts(SYSTEM_PROGRAM, 0, needing_tables(SHAPES))
-)
-"""How many vaults the tables of a lane have room for."""
+def max_vaults(shapes: Iterable[Shape]) -> int:
+    """How many vaults a lane's tables have room for if its batches are proven in `shapes`, of which some need tables."""
+    needing = needing_tables(shapes)
+    shared = len(shared_accounts(SYSTEM_PROGRAM, 0, needing))
+    return max_tables(max(shape.players for shape in needing)) * LOOKUP_TABLE_MAX_ADDRESSES - shared
 
 
 @dataclass(frozen=True)
@@ -100,6 +129,11 @@ class LaneTables:
         """What a transaction may name now."""
         return {entry for table in self.tables for entry in table.usable}
 
+    @property
+    def next_slots(self) -> "LaneTables":
+        """As they are once the entries added last are usable."""
+        return replace(self, tables=tuple(replace(table, usable=table.entries) for table in self.tables))
+
     def shortening(self, settle: Instruction) -> list[AddressLookupTableAccount]:
         """The tables that make a transaction with this instruction smaller."""
         left = {meta.pubkey for meta in settle.accounts if not meta.is_signer}
@@ -131,6 +165,25 @@ async def read_lane_tables(rpc: RpcClient, program: Pubkey, lane: int, commitmen
             else:
                 defects.append(f"lookup table {entry.number} ({entry.address}) of lane {lane} {table}")
     return LaneTables(tuple(tables), len(registered), tuple(defects))
+
+
+async def require_players_fit(rpc: RpcClient, program: Pubkey, lanes: int, players: int) -> None:
+    """Raises `LedgerMisconfigured` unless batches of up to `players` are sure to fit whatever tables lanes 0…`lanes`-1 have."""
+    if players <= MAX_PLAYERS_WITHOUT_TABLES:
+        return
+    most = max_tables(players)
+    # Tables are numbered from 0 without gaps, so the one beyond tells of a lane whether it may have too many.
+    beyond = [layout.table_address(program, lane, most) for lane in range(lanes)]
+    for lane, account in enumerate(await rpc.accounts(beyond, READ_COMMITMENT)):
+        if account is None or account.owner != program:
+            continue
+        count = len((await read_lane_tables(rpc, program, lane, READ_COMMITMENT)).tables)
+        if count > most:
+            raise LedgerMisconfigured(
+                f"lane {lane} of program {program} on {rpc.name} has {count} lookup tables, and a batch of {players} players"
+                f" is sure to fit into a transaction with up to {most}: set CROUPIER_MAX_BATCH_PLAYERS to"
+                f" {max_players(count)} or less"
+            )
 
 
 async def _registered(rpc: RpcClient, program: Pubkey, lane: int, commitment: Commitment) -> list[layout.Table]:
@@ -186,7 +239,7 @@ class SettlementTables:
     async def fitting(self, rpc: RpcClient, settle: Instruction, lane: int) -> Fitting:
         """Tables with which the settlement fits into one transaction: none, those known, or those read anew.
 
-        Raises `LedgerUnavailable`, or `LedgerMisconfigured` if it does not fit with any.
+        Raises `LedgerUnavailable`, also if it will fit in the next slot, or `LedgerMisconfigured` if it does not fit with any.
         """
         for tables in (NO_TABLES, self._known.get(lane, NO_TABLES)):
             shortening = tables.shortening(settle)
@@ -197,6 +250,11 @@ class SettlementTables:
         shortening = tables.shortening(settle)
         size = settlement_bytes(settle, self._authority, shortening)
         if size > MAX_TRANSACTION_BYTES:
+            next_slots = tables.next_slots.shortening(settle)
+            if settlement_bytes(settle, self._authority, next_slots) <= MAX_TRANSACTION_BYTES:
+                raise LedgerUnavailable(
+                    f"entries of lane {lane}'s lookup tables on {rpc.name} are usable from the next slot on"
+                )
             defects = "".join(f"; {defect}" for defect in tables.defects)
             raise LedgerMisconfigured(
                 f"a settlement of lane {lane} is {size} bytes and a transaction at most {MAX_TRANSACTION_BYTES}, because the"

@@ -14,16 +14,21 @@ from solders.system_program import TransferParams, transfer
 from ledger import instructions, layout
 from ledger.clusters import PUBLIC_CLUSTERS
 from ledger.landing import Job, Lander, Polling
-from ledger.lookup_tables import MAX_VAULTS_PER_LANE, needing_tables
+from ledger.lookup_tables import needing_tables
+from ledger.many import each_done
 from ledger.rpc import READ_COMMITMENT, Account, RequestRefused, RpcClient
 from ledger.statuses import has_landed, is_expired
-from ledger.table_filling import TableFiller, too_many_vaults
+from ledger.table_filling import TableFiller
 from settlement.errors import LedgerMisconfigured, LedgerUnavailable
-from settlement.shapes import Shape
+from settlement.shapes import SHAPES, Shape
 from settlement.verifying_keys import verifying_key_digest
 
-VAULTS_PER_TRANSACTION: Final = 8
-TRANSFERS_PER_TRANSACTION: Final = 16
+LANES_AT_ONCE: Final = 4
+"""On which vaults are opened at the same time."""
+VAULTS_PER_TRANSACTION: Final = 12
+"""A transaction has no room for more."""
+TRANSFERS_PER_TRANSACTION: Final = 20
+"""A transaction has no room for more."""
 
 _T = TypeVar("_T")
 
@@ -38,6 +43,7 @@ class Provisioner:
         self._rpc = rpc
         self._authority_key = authority.pubkey()
         self._lander = Lander(rpc, authority, priority_fee_micro_lamports=priority_fee_micro_lamports)
+        self._slots_taken: set[int] = set()
 
     async def ensure_config(self, program: Pubkey) -> bool:
         """Initialises the program with this authority; answers whether it had to."""
@@ -98,30 +104,42 @@ class Provisioner:
     ) -> int:
         """Opens the vaults that `players` (base58 keys) lack on the lane; answers how many.
 
-        If batches are proven in `shapes` that need lookup tables, the vaults are in them when this returns.
+        If batches are proven in `shapes` that need lookup tables, the vaults are in them before they are opened: whoever has a vault
+        can be settled with.
         """
         owners = [Pubkey.from_string(player) for player in dict.fromkeys(players)]
-        missing = await self._missing(program, [layout.vault_address(program, lane, owner) for owner in owners])
-        if missing and needing_tables(shapes):
-            await self._require_table_room(program, lane, len(missing))
+        vaults = [layout.vault_address(program, lane, owner) for owner in owners]
+        missing = await self._missing(program, vaults)
+        if owners:
+            await self.ensure_tables(program, lane, shapes, [vaults[at] for at in missing])
         opening = [instructions.open_vault(program, self._authority_key, lane, owners[at]) for at in missing]
         await self._lander.land([Job("opening vaults", chunk) for chunk in _chunks(opening, VAULTS_PER_TRANSACTION)])
-        if owners:
-            await self.ensure_tables(program, lane, shapes)
         return len(missing)
 
-    async def ensure_tables(self, program: Pubkey, lane: int, shapes: Sequence[Shape]) -> int:
-        """Puts the vaults of an open lane into lookup tables if `shapes` need them; answers how many entries were added."""
+    async def ensure_vaults_on_lanes(
+        self, program: Pubkey, players: Mapping[int, Sequence[str]], shapes: Sequence[Shape] = ()
+    ) -> int:
+        """As `ensure_vaults`, for players by lane."""
+        opening = [self.ensure_vaults(program, lane, of_lane, shapes) for lane, of_lane in sorted(players.items())]
+        return sum(await each_done(opening, LANES_AT_ONCE))
+
+    async def ensure_tables(
+        self, program: Pubkey, lane: int, shapes: Sequence[Shape], opening: Sequence[Pubkey] = ()
+    ) -> int:
+        """Puts the vaults of an open lane, and those `opening`, into lookup tables if `shapes` need them; answers how many entries
+        were added.
+        """
         if not (needing := needing_tables(shapes)):
             return 0
-        return await TableFiller(self._rpc, self._lander, self._authority_key, program, lane).fill(needing)
+        return await TableFiller(self._rpc, self._lander, self._authority_key, program, lane, self._slots_taken).fill(
+            needing, opening
+        )
 
-    async def _require_table_room(self, program: Pubkey, lane: int, new_vaults: int) -> None:
-        house = await self._account(layout.house_address(program, lane))
-        if house is None or house.owner != program:
-            return  # opening the vaults will say so
-        if layout.House.decode(house.data).vault_count + new_vaults > MAX_VAULTS_PER_LANE:
-            raise too_many_vaults(lane)
+    async def registered_shapes(self, program: Pubkey) -> tuple[Shape, ...]:
+        """Those whose circuits the program has: batches of no others can be settled, whatever anybody has set."""
+        circuits = [layout.circuit_address(program, shape.circuit_id) for shape in SHAPES]
+        missing = await self._missing(program, circuits)
+        return tuple(shape for at, shape in enumerate(SHAPES) if at not in missing)
 
     async def transfer(self, lamports: Mapping[Pubkey, int]) -> None:
         """Sends lamports from the authority to addresses on a ledger of one's own, as benchmarks and tests do.

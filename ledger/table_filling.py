@@ -1,7 +1,8 @@
 """Creates a lane's address lookup tables and puts into them what settlements name. Looks first and does only what is missing.
 
-A table is created and registered by one transaction, so no table can be lost; its entries follow, each transaction by itself. An
-interrupted run is completed by the next. Two runs at once may enter an account twice, which costs room and harms nothing.
+A table is created and registered by one transaction, so no table can be lost; its entries follow, many to a transaction and into all
+tables at once. An interrupted run is completed by the next. Two runs at once may enter an account twice, which costs room and harms
+nothing. It must never give a lane more tables than its batches are sure to fit with (`ledger.lookup_tables`).
 
 Sources: solana-sdk `address-lookup-table-interface/src/instruction.rs`, agave `programs/address-lookup-table`.
 """
@@ -21,7 +22,16 @@ from solders.sysvar import SLOT_HASHES
 
 from ledger import instructions, layout
 from ledger.landing import Job, Lander, Polling
-from ledger.lookup_tables import MAX_TABLES_PER_LANE, LaneTables, LookupTable, read_lane_tables, shared_accounts
+from ledger.lookup_tables import (
+    LaneTables,
+    LookupTable,
+    max_tables,
+    max_vaults,
+    read_lane_tables,
+    shared_accounts,
+    tables_for,
+)
+from ledger.many import each_done
 from ledger.reading import PROVISION_REMEDY
 from ledger.rpc import READ_COMMITMENT, Commitment, RpcClient
 from settlement.errors import LedgerMisconfigured, LedgerUnavailable
@@ -42,28 +52,39 @@ class _Opcode(IntEnum):
 
 
 class TableFiller:
-    """Fills one lane's tables. `lander` lands what `authority` signs and pays for."""
+    """Fills one lane's tables. `lander` lands what `authority` signs and pays for.
 
-    def __init__(self, rpc: RpcClient, lander: Lander, authority: Pubkey, program: Pubkey, lane: int) -> None:
+    `slots_taken`: with which this process has made tables, for whatever lane.
+    """
+
+    def __init__(
+        self, rpc: RpcClient, lander: Lander, authority: Pubkey, program: Pubkey, lane: int, slots_taken: set[int]
+    ) -> None:
         self._rpc = rpc
         self._lander = lander
         self._authority = authority
         self._program = program
         self._lane = lane
+        self._slots_taken = slots_taken
 
-    async def fill(self, shapes: Sequence[Shape]) -> int:
-        """Makes sure that a transaction can name all vaults of the lane, and what `shapes` share, through tables.
+    async def fill(self, shapes: Sequence[Shape], opening: Sequence[Pubkey] = ()) -> int:
+        """Makes sure that a transaction can name through tables all vaults of the lane, those that are `opening`, and what is shared.
 
-        Answers how many entries were added. Raises `LedgerUnavailable`, or `LedgerMisconfigured` with the remedy.
+        `shapes`: those that need tables of the ones in use. Answers how many entries were added. Raises `LedgerUnavailable`, or
+        `LedgerMisconfigured` with the remedy; nothing is done where there is no room for all.
         """
-        wanted = [*shared_accounts(self._program, self._lane, shapes), *await self._vaults()]
+        vaults = dict.fromkeys([*await self._vaults(), *opening])
+        wanted = [*shared_accounts(self._program, self._lane, shapes), *vaults]
         tables = await self._tables()
-        entries = tables.entries
-        missing = [account for account in wanted if account not in entries]
-        while len(missing) > sum(table.room for table in self._extendable(tables)):
-            if len(tables.tables) >= MAX_TABLES_PER_LANE:
-                raise too_many_vaults(self._lane)
-            tables = await self._with_another(tables.next_number)
+        while True:
+            entries = tables.entries
+            missing = [account for account in wanted if account not in entries]
+            more = tables_for(len(missing) - sum(table.room for table in self._extendable(tables)))
+            if more <= 0:
+                break
+            if len(tables.tables) + more > max_tables(max(shape.players for shape in shapes)):
+                raise _too_many_vaults(self._lane, len(vaults), shapes)
+            tables = await self._with_more(tables.next_number, more)
         await self._lander.land(self._extensions(missing, self._extendable(tables)))
         # The slot in which the last entry was added must have passed.
         polling = Polling(self._rpc.name, f"the lookup tables of lane {self._lane} to become usable")
@@ -101,30 +122,36 @@ class TableFiller:
         found.sort(key=lambda keyed: layout.Vault.decode(keyed.account.data).index)
         return [keyed.pubkey for keyed in found]
 
-    async def _with_another(self, number: int) -> LaneTables:
-        """The lane's tables after an empty one was created and registered under `number`, by this run or by a rival one."""
-        slot, address, bump = await self._unused_slot()
+    async def _with_more(self, first: int, count: int) -> LaneTables:
+        """The lane's tables after empty ones were created and registered from number `first` on, by this run or by a rival one."""
+        slots = await self._unused_slots(count)
+        await each_done([self._create(number, *slot) for number, slot in enumerate(slots, start=first)])
+        polling = Polling(self._rpc.name, f"lookup tables from {first} on of lane {self._lane}")
+        while (tables := await self._tables()).next_number < first + count:
+            await polling.wait()
+        return tables
+
+    async def _create(self, number: int, slot: int, address: Pubkey, bump: int) -> None:
         create = Instruction(
             LOOKUP_TABLE_PROGRAM,
             struct.pack("<IQB", _Opcode.CREATE_LOOKUP_TABLE, slot, bump),
             self._accounts(address),
         )
         register = instructions.register_table(self._program, self._authority, self._lane, number, address)
-        purpose = f"creating lookup table {number} of lane {self._lane}"
         try:
-            await self._lander.land([Job(purpose, [create, register])])
+            await self._lander.land([Job(f"creating lookup table {number} of lane {self._lane}", [create, register])])
         except LedgerMisconfigured:
-            if (await self._tables("processed")).next_number <= number:
+            [registered] = await self._rpc.accounts(
+                [layout.table_address(self._program, self._lane, number)], "processed"
+            )
+            if registered is None or registered.owner != self._program:
                 raise
-        polling = Polling(self._rpc.name, f"lookup table {number} of lane {self._lane}")
-        while (tables := await self._tables()).next_number <= number:
-            await polling.wait()
-        return tables
 
-    async def _unused_slot(self) -> tuple[int, Pubkey, int]:
-        """A recent slot, and the address and bump of the table that it gives; each slot gives an authority one table.
+    async def _unused_slots(self, count: int) -> list[tuple[int, Pubkey, int]]:
+        """Recent slots, and address and bump of the table that each gives.
 
-        Any of them, so that runs for two lanes at once do not come upon the same.
+        A slot gives an authority one table, and whoever makes it again has the same: two lanes would fill it without knowing of each
+        other. Hence any of them, so that another process does not come upon the same, and none that this one has taken already.
         """
         sysvar = (await self._rpc.account(SLOT_HASHES, "finalized")).value
         if sysvar is None:
@@ -133,7 +160,7 @@ class TableFiller:
             recent = SlotHashes.from_bytes(sysvar.data).slot_hashes
         except ValueError:
             raise LedgerUnavailable(f"{self._rpc.name} shows recent slots that cannot be read") from None
-        slots = [slot for slot, _ in recent[:_SLOT_CANDIDATES]]
+        slots = [slot for slot, _ in recent[:_SLOT_CANDIDATES] if slot not in self._slots_taken]
         derived = [(slot, *derive_lookup_table_address(self._authority, slot)) for slot in slots]
         accounts = await self._rpc.accounts([address for _, address, _ in derived], READ_COMMITMENT)
         unused = [
@@ -141,11 +168,15 @@ class TableFiller:
             for candidate, account in zip(derived, accounts, strict=True)
             if account is None or account.owner != LOOKUP_TABLE_PROGRAM
         ]
-        if not unused:
+        # Since the accounts were read, others of this process may have taken some.
+        unused = [candidate for candidate in unused if candidate[0] not in self._slots_taken]
+        if len(unused) < count:
             raise LedgerUnavailable(
-                f"{self._authority} has made a lookup table with each of the last {len(slots)} final slots"
+                f"{self._authority} has made lookup tables with too many of the last {_SLOT_CANDIDATES} final slots: run it again"
             )
-        return random.choice(unused)
+        chosen = random.sample(unused, count)
+        self._slots_taken.update(slot for slot, _, _ in chosen)
+        return chosen
 
     def _extensions(self, missing: Sequence[Pubkey], tables: Sequence[LookupTable]) -> list[Job]:
         """Fills the tables one after the other, so that vaults opened together stand together."""
@@ -174,10 +205,11 @@ class TableFiller:
         ]
 
 
-def too_many_vaults(lane: int) -> LedgerMisconfigured:
+def _too_many_vaults(lane: int, vaults: int, shapes: Sequence[Shape]) -> LedgerMisconfigured:
     """The lane's batches would no longer be sure to fit into a transaction."""
+    players = max(shape.players for shape in shapes)
     return LedgerMisconfigured(
-        f"lane {lane} has no room for more vaults in its {MAX_TABLES_PER_LANE} lookup tables: set up a new"
-        " deployment with more lanes (CROUPIER_LANES; of this one their number must not change), or batches of fewer players"
-        " (CROUPIER_MAX_BATCH_PLAYERS), which need no tables"
+        f"lane {lane} has no room for {vaults:,} vaults: with the circuits that are registered, of up to {players} players, a lane"
+        f" may have {max_tables(players)} lookup tables, which hold {max_vaults(shapes):,}. Set up a new deployment with more lanes"
+        " (CROUPIER_LANES; of this one their number must not change)"
     )

@@ -1,5 +1,5 @@
-"""Sets up everything that a worker needs, or finds it there: journal, keys, program, circuits, houses,
-lookup tables, search attributes.
+"""Sets up everything that a worker needs, or finds it there: journal, keys, program, houses, lookup tables,
+circuits, search attributes.
 
 Every step looks first and does only what is missing, so provisioning can be interrupted and repeated.
 """
@@ -22,6 +22,7 @@ from ledger.deployed import deployed_program
 from ledger.deployment import Deployer
 from ledger.keys import load_or_create_keypair
 from ledger.lanes import require_lanes
+from ledger.lookup_tables import require_players_fit
 from ledger.nodes import Nodes
 from ledger.provisioning import Provisioner
 from ledger.rpc import RpcClient
@@ -30,7 +31,7 @@ from operations.top_ups import top_up
 from prover.making import KeyStage
 from settings import Settings
 from settlement.circuits import CircuitKey
-from settlement.shapes import Shape
+from settlement.shapes import SHAPES, Shape
 from workflows.visibility import SEARCH_ATTRIBUTES
 
 PROGRAM_FILE: Final = Path(__file__).parent.parent / "program" / "settlement.so"
@@ -81,19 +82,23 @@ async def provision(settings: Settings, *, bankroll_lamports: int, faucet: bool,
         await _bring_program(deployer, program, rpc, lambda done, of: progress("program", done / max(of, 1)))
         await chain.ensure_config(program_id)
         progress("program", 1)
-        for done, key in enumerate(keys):
-            progress("circuits", done / len(keys))
-            await chain.ensure_circuit(program_id, key.shape, key.encoded)
-        progress("circuits", 1)
         await chain.ensure_houses(program_id, settings.lanes)
         if bankroll_lamports:
             houses = [layout.house_address(program_id, lane) for lane in range(settings.lanes)]
             price = settings.priority_fee_micro_lamports
             await top_up(rpc, authority, dict.fromkeys(houses, bankroll_lamports), micro_lamports_per_unit=price)
+        # Before the circuits, without which no worker starts: what it cuts is sure to fit (`ledger.lookup_tables`).
+        await require_players_fit(rpc, program_id, settings.lanes, settings.max_batch_players)
+        registered = await chain.registered_shapes(program_id)
+        shapes = [shape for shape in SHAPES if shape in settings.shapes or shape in registered]
         for lane in range(settings.lanes):
             progress("houses and lookup tables", lane / settings.lanes)
-            await chain.ensure_tables(program_id, lane, settings.shapes)
+            await chain.ensure_tables(program_id, lane, shapes)
         progress("houses and lookup tables", 1)
+        for done, key in enumerate(keys):
+            progress("circuits", done / len(keys))
+            await chain.ensure_circuit(program_id, key.shape, key.encoded)
+        progress("circuits", 1)
     return Provisioned(program_id=program_id, authority=authority.pubkey(), circuits=tuple(keys))
 
 

@@ -3,27 +3,25 @@
 It must never look at a balance while a top-up that would change it is under way: it would be made twice.
 """
 
-import asyncio
 import hashlib
-from collections.abc import Coroutine, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Final
 
 from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 from solders.system_program import TransferParams, transfer
 
 from ledger.landing import Polling
+from ledger.many import each_done
+from ledger.provisioning import TRANSFERS_PER_TRANSACTION
 from ledger.rpc import MAX_ACCOUNTS_PER_REQUEST, READ_COMMITMENT, RpcClient
 from operations import outbox
 from operations.once import Once
 from settlement.errors import LedgerUnavailable
 
 PURPOSE: Final = "top-up"
-TRANSFERS_PER_TRANSACTION: Final = 16
 MAX_IN_FLIGHT: Final = 16
 """Transactions sent and not yet confirmed."""
-
-_T = TypeVar("_T")
 
 
 class _Unheard:
@@ -51,12 +49,17 @@ async def top_up(rpc: RpcClient, payer: Keypair, wanted: Mapping[Pubkey, int], *
         pieces = _pieces(await _lacking(rpc, wanted, 0))
         if any(sender.place.file.exists() for sender in senders):
             same = {_what(payer.pubkey(), piece) for piece in pieces}
-            earlier = await _all([sender.settle_earlier(same) for sender in senders])
+            earlier = await each_done([sender.settle_earlier(same) for sender in senders])
             # As it is after them, from a node that has seen them.
             pieces = _pieces(await _lacking(rpc, wanted, max((end.slot for end in earlier if end), default=0)))
-        for start in range(0, len(pieces), MAX_IN_FLIGHT):
-            chunk = pieces[start : start + MAX_IN_FLIGHT]
-            await _all([_send(sender, payer, piece) for sender, piece in zip(senders, chunk, strict=False)])
+        left = iter(pieces)
+        await each_done([_send_all(sender, payer, left) for sender in senders])
+
+
+async def _send_all(sender: Once, payer: Keypair, pieces: Iterator[Mapping[Pubkey, int]]) -> None:
+    """Sends one of `pieces` after the other until none is left, which other senders take from, too."""
+    for piece in pieces:
+        await _send(sender, payer, piece)
 
 
 async def _send(sender: Once, payer: Keypair, piece: Mapping[Pubkey, int]) -> None:
@@ -97,13 +100,3 @@ def _what(payer: Pubkey, piece: Mapping[Pubkey, int]) -> str:
     moved = " ".join(f"{address}+{lamports}" for address, lamports in piece.items())
     digest = hashlib.sha256(f"{payer} {moved}".encode()).hexdigest()
     return f"top-up of {len(piece)} accounts by {sum(piece.values()):,} lamports in all from {payer} (SHA-256 {digest})"
-
-
-async def _all(work: Sequence[Coroutine[Any, Any, _T]]) -> list[_T]:
-    """Waits for all, even if one fails: each that was sent is to be known of."""
-    done: list[_T] = []
-    for end in await asyncio.gather(*work, return_exceptions=True):
-        if isinstance(end, BaseException):
-            raise end
-        done.append(end)
-    return done

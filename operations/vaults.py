@@ -15,18 +15,22 @@ from settlement.bets import lane_of
 
 
 async def fund_vaults(settings: Settings, wanted: Mapping[str, int]) -> None:
-    """Gives each player (base58 key) a vault on his lane that holds at least `wanted` lamports above rent."""
+    """Gives each player (base58 key) a vault on his lane that holds at least `wanted` lamports above rent, however many they are."""
     program, authority = composition.program_id(settings), load_keypair(settings.authority_keypair)
     price = settings.priority_fee_micro_lamports
+    players: dict[int, list[str]] = {}
+    for player in wanted:
+        players.setdefault(lane_of(player, settings.lanes), []).append(player)
     async with Nodes.at(settings.rpc_urls) as rpc:
         chain = Provisioner(rpc, authority, priority_fee_micro_lamports=price)
-        for lane in range(settings.lanes):
-            players = [player for player in wanted if lane_of(player, settings.lanes) == lane]
-            await chain.ensure_vaults(program, lane, players, settings.shapes)
+        # By the chain's word, not by what is set here: whoever settles may have set another.
+        shapes = await chain.registered_shapes(program)
+        await chain.ensure_vaults_on_lanes(program, players, shapes)
         rent = await rpc.rent_minimum(layout.VAULT_BYTES)
         totals = {
-            layout.vault_address(program, lane_of(player, settings.lanes), Pubkey.from_string(player)): rent + lamports
-            for player, lamports in wanted.items()
-            if lamports
+            layout.vault_address(program, lane, Pubkey.from_string(player)): rent + wanted[player]
+            for lane, of_lane in players.items()
+            for player in of_lane
+            if wanted[player]
         }
         await top_up(rpc, authority, totals, micro_lamports_per_unit=price)

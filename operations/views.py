@@ -1,6 +1,5 @@
 """Bets, batches, lanes and balances as tables for people, or as JSON for machines. Shows what was read, and claims no more."""
 
-from collections.abc import Mapping
 from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -15,7 +14,7 @@ from operations.provisioning import Provisioned
 from settlement.batches import BatchSummary
 from settlement.bets import Rejection, RejectionReason
 from settlement.errors import BetRejected, CroupierError, LaneSilent
-from settlement.intake import Answer, BetOutcome
+from settlement.intake import BetOutcome
 from settlement.lifecycle import BatchStatus
 from settlement.receipts import Receipt, contradictions, read_receipt
 from settlement.reconciliation import ReconciliationReport
@@ -60,15 +59,12 @@ def show_provisioned(console: Console, provisioned: Provisioned) -> None:
         )
 
 
-def answers_line(answers: Mapping[Answer, int]) -> str:
-    """How many bets were answered how."""
-    return ", ".join(f"{count:,} {answer.value}" for answer, count in answers.items())
-
-
-def show_rejected(console: Console, rejected: BetOutcome | Rejection | BetRejected) -> None:
+def show_rejected(console: Console, rejected: BetOutcome | Rejection | BetRejected, where: str = "") -> None:
     """A bet that was not taken in, and why."""
     console.print(
-        f"rejected {rejected.bet_id or '(no id)'}: {rejected.reason}: {rejected.detail}", markup=False, soft_wrap=True
+        f"{where}rejected {rejected.bet_id or '(no id)'}: {rejected.reason}: {rejected.detail}",
+        markup=False,
+        soft_wrap=True,
     )
 
 

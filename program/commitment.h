@@ -3,11 +3,12 @@
  * With every number an element of the scalar field of BN254 and P the players of the circuit:
  *   identity = number + 2^64 lane + 2^80 bet_count
  *   V_j = sum over i < 7 of v[7j+i] 2^(32 i),           j < ceil(P / 7)
- *   D_j = sum over i < 3 of (d[3j+i] + 2^63) 2^(64 i),  j < ceil(P / 3)
- *   inputs = identity, bets_root, house_delta + 2^63, V_0.., D_0..
- * A slot without a vault has v = 0 and d = 0; beyond P the terms are left out. The inputs are hashed twelve at
+ *   D_j = sum over i < 3 of (d[3j+i] + 2^63) 2^(80 i),  j < ceil(P / 3)
+ *   scope = H(identity, V_0..), public input = H(scope, bets_root, house_delta + 2^63, D_0..)
+ * A slot without a vault has v = 0 and d = 0; beyond P the terms are left out. H hashes its inputs twelve at
  * a time, each hash being the first input of the next. Poseidon is circomlib's, which `sol_poseidon` equals.
- * `settlement/commitment.py` computes the same. */
+ * `settlement/commitment.py` computes the same. The circuit holds no delta to 64 bits: that D_j is of
+ * such deltas, and 80 bits apart, is what makes it tell them apart. */
 #ifndef CROUPIER_COMMITMENT_H
 #define CROUPIER_COMMITMENT_H
 
@@ -20,6 +21,8 @@ enum {
     FIELD_WORDS = 4,
     INDICES_PER_ELEMENT = 7,
     DELTAS_PER_ELEMENT = 3,
+    DELTA_STRIDE_BITS = 80,
+    WORD_BITS = 64,
     PLAYERS_MAX = 64,
 };
 
@@ -88,25 +91,22 @@ struct statement {
 
 INLINE u64 biased(u64 delta) { return delta + TWO_POW_63; }
 
-static u64 public_input(const struct statement *statement, u8 *digest) {
+static u64 absorb_bytes(struct sponge *sponge, const u8 *big_endian) {
+    u64 *element;
+    TRY(sponge_next(sponge, &element));
+    sol_memcpy_(element, big_endian, FIELD_SIZE);
+    return OK;
+}
+
+static u64 scope(const struct statement *statement, u8 *digest) {
     struct sponge sponge;
     sponge.count = 0;
     u64 words[FIELD_WORDS];
-
     words[0] = statement->number;
     words[1] = statement->lane | (statement->bet_count << 16);
     words[2] = 0;
     words[3] = 0;
     TRY(sponge_absorb(&sponge, words));
-
-    u64 *element;
-    TRY(sponge_next(&sponge, &element));
-    sol_memcpy_(element, statement->bets_root, FIELD_SIZE);
-
-    words[0] = biased((u64)statement->house_delta);
-    words[1] = 0;
-    TRY(sponge_absorb(&sponge, words));
-
     for (u64 slot = 0; slot < statement->players; slot += INDICES_PER_ELEMENT) {
         sol_memset_(words, 0, sizeof(words));
         for (u64 i = 0; i < INDICES_PER_ELEMENT && slot + i < statement->vault_count; i++) {
@@ -115,11 +115,34 @@ static u64 public_input(const struct statement *statement, u8 *digest) {
         }
         TRY(sponge_absorb(&sponge, words));
     }
+    return sponge_squeeze(&sponge, digest);
+}
+
+/* Adds a value that the words, least significant first, have no bits of yet. */
+INLINE void place_bits(u64 *words, u64 value, u64 position) {
+    u64 word = position / WORD_BITS, shift = position % WORD_BITS;
+    words[word] |= value << shift;
+    if (shift != 0) words[word + 1] |= value >> (WORD_BITS - shift);
+}
+
+static u64 public_input(const struct statement *statement, u8 *digest) {
+    struct sponge sponge;
+    sponge.count = 0;
+    u64 words[FIELD_WORDS];
+
+    TRY(scope(statement, digest));
+    TRY(absorb_bytes(&sponge, digest));
+    TRY(absorb_bytes(&sponge, statement->bets_root));
+    sol_memset_(words, 0, sizeof(words));
+    words[0] = biased((u64)statement->house_delta);
+    TRY(sponge_absorb(&sponge, words));
+
     for (u64 slot = 0; slot < statement->players; slot += DELTAS_PER_ELEMENT) {
         sol_memset_(words, 0, sizeof(words));
         for (u64 i = 0; i < DELTAS_PER_ELEMENT && slot + i < statement->players; i++) {
             bool is_empty = slot + i >= statement->vault_count;
-            words[i] = biased(is_empty ? 0 : load_u64(statement->deltas + sizeof(u64) * (slot + i)));
+            u64 delta = is_empty ? 0 : load_u64(statement->deltas + sizeof(u64) * (slot + i));
+            place_bits(words, biased(delta), DELTA_STRIDE_BITS * i);
         }
         TRY(sponge_absorb(&sponge, words));
     }

@@ -93,6 +93,12 @@ def sections_of(content: bytes, kind: FileKind) -> dict[int, memoryview]:
     return sections
 
 
+def file_of(kind: FileKind, sections: Mapping[int, bytes]) -> bytes:
+    """A whole file of these sections."""
+    body = (_SECTION_HEADER.pack(number, len(content)) + content for number, content in sections.items())
+    return _FILE_HEADER.pack(kind.encode(), _VERSION, len(sections)) + b"".join(body)
+
+
 def contributions_in(sections: Mapping[int, memoryview], kind: FileKind) -> tuple[Contribution, ...]:
     """All of them, beacons too, the first first. Raises `UnfitFile`."""
     number, offset, key = (

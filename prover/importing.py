@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from prover.child import run_program
-from prover.circuit import include_dirs, main_source
 from prover.compiling import compile_r1cs
 from prover.contributions import REHEARSAL_BEACON, UnfitFile
-from prover.inputs import circuit_signals
+from prover.inputs import circuit_signals, values_of
 from prover.keys import check_keys, key_files, origin_in
+from prover.programs import witness_program
+from prover.r1cs import read_constraints
 from prover.storing import drafts_in, put, remove, turn
+from prover.witness import WitnessProgram, as_wtns
 from prover.zkey import Zkey, read_zkey, require_fit
 from settlement import commitment
 from settlement.batches import PlayerSlot, Statement
@@ -29,9 +31,9 @@ from settlement.shapes import Shape
 from settlement.verifying_keys import encode_verifying_key, verifying_key_digest
 
 MAX_ZKEY_BYTES: Final = 512 * 2**20
-"""Over ten times the largest shape's (256x32)."""
+"""Over ten times the largest shape's (280x56)."""
 IMPORT_TIMEOUT_SECONDS: Final = 600.0
-"""Over ten times what the largest shape (256x32) takes on two busy cores."""
+"""Over ten times what the largest shape (280x56) takes on two busy cores."""
 TRIALS: Final = 3
 """True statements that must be proven, each a random one: a key that was weakened for some would have to be lucky."""
 _ANYBODY: Final = "1" * 32
@@ -60,21 +62,23 @@ def import_ceremony_key(keys_dir: Path, shape: Shape, file: Path, sha256: str, *
                 " that the chain has registered for it can be proven any more: say --replace if that is meant"
             )
         with drafts_in(keys_dir) as drafts:
-            r1cs, kept, main = (drafts / name for name in ("circuit.r1cs", "ceremony.zkey", "main.circom"))
-            proving_key, verifying_key = drafts / "proving_key", drafts / "verifying_key"
+            names = ("circuit.r1cs", "proving_key", "copy", "verifying_key", "witness_program")
+            r1cs, proving_key, copy, verifying_key, kept_program = (drafts / name for name in names)
             compile_r1cs(shape, r1cs)
+            circuit = r1cs.read_bytes()
             try:
-                require_fit(zkey, r1cs.read_bytes())
+                require_fit(zkey, read_constraints(circuit))
             except UnfitFile as unfit:
                 raise KeyRefused(f"{file} {unfit} (shape {shape.name})") from None
+            program = witness_program(circuit)
+            kept_program.write_bytes(program)
             # What was checked is what is imported, whatever becomes of the file.
-            kept.write_bytes(content)
-            main.write_text(main_source(shape))
+            proving_key.write_bytes(content)
             said = run_program(
-                "import_process.py",
-                *(kept, main, proving_key, verifying_key, *include_dirs()),
+                "trying_process.py",
+                *(proving_key, copy, verifying_key),
                 seconds=IMPORT_TIMEOUT_SECONDS,
-                stdin=json.dumps(_trial(shape)),
+                stdin=json.dumps(_trials(shape, WitnessProgram(program), drafts)),
             )
             if said is not None:
                 raise KeyRefused(f"{file} is no usable key for shape {shape.name}: {said}")
@@ -88,7 +92,8 @@ def import_ceremony_key(keys_dir: Path, shape: Shape, file: Path, sha256: str, *
                 origin,
                 proving_key=proving_key,
                 verifying_key=verifying_key,
-                zkey_sha256=sha256,
+                witness_program=kept_program,
+                r1cs_sha256=hashlib.sha256(circuit).hexdigest(),
             )
         for other in set(KeyOrigin) - {origin}:
             remove(keys_dir, shape, other)
@@ -120,7 +125,7 @@ def _is_of(keys_dir: Path, shape: Shape, present: KeyOrigin, zkey: Zkey, sha256:
     """Whether the key that is there was made from `zkey`: by its note, however damaged the rest is; without one by its verifying key."""
     files = key_files(keys_dir, shape, present)
     try:
-        return json.loads(files.note.read_bytes())["zkey_sha256"] == sha256
+        return json.loads(files.note.read_bytes())["proving_key_sha256"] == sha256
     except (OSError, ValueError, LookupError, TypeError):
         pass
     try:
@@ -129,18 +134,23 @@ def _is_of(keys_dir: Path, shape: Shape, present: KeyOrigin, zkey: Zkey, sha256:
         return False
 
 
-def _trial(shape: Shape) -> list[dict[str, Any]]:
-    """Full batches, each honest and with a lamport more for the first player, and the public inputs that claim so."""
+def _trials(shape: Shape, program: WitnessProgram, folder: Path) -> list[dict[str, Any]]:
+    """Full batches, each honest and with a lamport more for the first player, and the public inputs that claim so.
+
+    Their witnesses are written to `folder`.
+    """
     trials: list[dict[str, Any]] = []
-    for _ in range(TRIALS):
+    for number in range(TRIALS):
         entries = random_entries(shape)
         batch = secrets.randbelow(MAX_LANE + 1), 1 + secrets.randbelow(MAX_BATCH_NUMBER)
         ids = [secrets.token_bytes(32) for _ in entries]
         vaults = sorted(secrets.SystemRandom().sample(range(1, 2**commitment.VAULT_INDEX_BITS), shape.players))
-        claims = {
-            name: _claim(shape, batch, entries, ids, vaults, stolen_lamports=stolen)
-            for name, stolen in (("honest", 0), ("false", 1))
-        }
+        claims: dict[str, Any] = {}
+        for name, stolen in (("honest", 0), ("false", 1)):
+            statement = _claim(shape, batch, entries, ids, vaults, stolen_lamports=stolen)
+            witness = folder / f"{number}-{name}.wtns"
+            witness.write_bytes(as_wtns(program.witness(values_of(circuit_signals(statement)))))
+            claims[name] = {"witness": str(witness), "public_input": statement.public_input}
         trials.append(claims)
     return trials
 
@@ -168,7 +178,7 @@ def _claim(
     vaults: list[int],
     *,
     stolen_lamports: int,
-) -> dict[str, Any]:
+) -> Statement:
     lane, number = batch
     nets = [stolen_lamports, *[0] * (shape.players - 1)]
     for entry in entries:
@@ -177,7 +187,7 @@ def _claim(
     digest = commitment.ids_digest(ids)
     root = commitment.bets_root(entries, digest, shape)
     public_input = commitment.public_input(commitment.identity(lane, number, shape.bets), root, slots, shape)
-    statement = Statement(
+    return Statement(
         lane=lane,
         number=number,
         shape=shape,
@@ -187,4 +197,3 @@ def _claim(
         bets_root=root,
         public_input=public_input,
     )
-    return {"signals": circuit_signals(statement), "public_input": public_input}

@@ -8,10 +8,9 @@ from typing import Final
 
 from settlement import commitment
 from settlement.batches import Statement
-from settlement.commitment import STAKE_BITS, VAULT_INDEX_BITS, Slot
+from settlement.commitment import NETS_PER_ELEMENT, STAKE_BITS, VAULT_INDEX_BITS, Slot
 from settlement.errors import ProofRejected
 from settlement.limits import MAX_LANE
-from settlement.poseidon import FIELD_MODULUS
 
 Signals = Mapping[str, int | list[int]]
 MAX_BATCH_NUMBER: Final = 2**64 - 1
@@ -19,19 +18,30 @@ MAX_BATCH_NUMBER: Final = 2**64 - 1
 
 
 def circuit_signals(statement: Statement) -> Signals:
-    """The inputs of `Settlement(bets, players)`, as field elements; empty places and slots are zeros. Checks nothing."""
-    bets, players = statement.shape.bets, statement.shape.players
-    entries = statement.entries
+    """The inputs of `Settlement(bets, players)`, as field elements; empty places are zeros. Checks nothing."""
+    bets, entries = statement.shape.bets, statement.entries
     return {
-        "identity": commitment.identity(statement.lane, statement.number, len(entries)),
+        "scope": commitment.scope(
+            commitment.identity(statement.lane, statement.number, len(entries)),
+            [slot.vault_index for slot in statement.slots],
+            statement.shape,
+        ),
         "idsDigest": statement.ids_digest,
         "stakes": _padded([entry.stake for entry in entries], bets),
         "guesses": _padded([entry.guess for entry in entries], bets),
         "outcomes": _padded([entry.outcome for entry in entries], bets),
-        "slots": _padded([entry.slot for entry in entries], bets),
-        "vaults": commitment.vault_elements([slot.vault_index for slot in statement.slots], statement.shape),
-        "nets": _padded([slot.net % FIELD_MODULUS for slot in statement.slots], players),
+        "trios": _padded([entry.slot // NETS_PER_ELEMENT for entry in entries], bets),
+        "seconds": _padded([int(entry.slot % NETS_PER_ELEMENT == 1) for entry in entries], bets),
+        "thirds": _padded([int(entry.slot % NETS_PER_ELEMENT == 2) for entry in entries], bets),
     }
+
+
+def values_of(signals: Signals) -> list[int]:
+    """Signals one behind the other, as the circuit's input wires are numbered: in the order of their declaration."""
+    values: list[int] = []
+    for signal in signals.values():
+        values += signal if isinstance(signal, list) else [signal]
+    return values
 
 
 def check_statement(statement: Statement) -> None:

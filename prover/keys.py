@@ -1,20 +1,24 @@
-"""Proving and verifying keys as files: `<shape>.<circuit hash>.pkey`, its `.vkey.json`, and a note that tells whose they are.
+"""Keys as files: `<shape>.<circuit hash>.zkey` proves, its `.vkey.json` verifies, its `.witness` is the program that makes the circuit's
+witness, and a note tells whose they are.
 
 A shape may have a development key, which comes from a single-party set-up (whoever made it can forge proofs, so it must never
 guard funds: the note's name and text say so), or a ceremony's, or both: then the ceremony's alone is used. A key is used only if
-its bytes are those that its note names, and a proving key only with the verifying key that its proofs verify under.
+its bytes are those that its note names, a proving key only with the verifying key that its proofs verify under, and a witness program
+only if it was made from the circuit that the note names. A ceremony's proving key is its `.zkey`, byte for byte.
 """
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 import groth16py
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from prover.circuit import circuit_hash
+from prover.contributions import UnfitFile
 from prover.panics import Panicked, panics_as_errors
-from prover.pkey import embedded_verifying_key
+from prover.witness import WitnessProgram
+from prover.zkey import Zkey, read_zkey
 from settlement.circuits import CircuitKey, KeyOrigin
 from settlement.errors import ProvingKeyMissing
 from settlement.shapes import Shape
@@ -36,6 +40,7 @@ class KeyFiles(BaseModel):
 
     proving_key: Path
     verifying_key: Path
+    witness_program: Path
     note: Path
 
 
@@ -53,7 +58,7 @@ class VerifyingKey(CircuitKey):
 class Note(BaseModel):
     """What lies beside a pair of keys: where they come from, and the digests that their bytes must have.
 
-    `verifying_key_sha256`: of the key as it stands on chain. `zkey_sha256`: of the ceremony's file.
+    `verifying_key_sha256`: of the key as it stands on chain. `r1cs_sha256`: of the constraints as the compiler wrote them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -63,15 +68,25 @@ class Note(BaseModel):
     groth16py: str
     proving_key_sha256: str
     verifying_key_sha256: str
-    zkey_sha256: str | None = None
+    witness_program_sha256: str
+    r1cs_sha256: str
+
+
+class LoadedKeys(NamedTuple):
+    """What it takes to prove and to verify, all of one key."""
+
+    verifying_key: VerifyingKey
+    proving_key: groth16py.ProvingKey
+    witness_program: WitnessProgram
 
 
 def key_files(keys_dir: Path, shape: Shape, origin: KeyOrigin = KeyOrigin.DEVELOPMENT) -> KeyFiles:
     """Where the keys of `shape` lie under `keys_dir`, for the circuit as it is now."""
     stem = f"{shape.name}.{circuit_hash(shape)}"
     return KeyFiles(
-        proving_key=keys_dir / f"{stem}{_INFIX[origin]}.pkey",
+        proving_key=keys_dir / f"{stem}{_INFIX[origin]}.zkey",
         verifying_key=keys_dir / f"{stem}{_INFIX[origin]}.vkey.json",
+        witness_program=keys_dir / f"{stem}{_INFIX[origin]}.witness",
         note=keys_dir / f"{stem}{_NOTE_SUFFIX[origin]}",
     )
 
@@ -84,14 +99,15 @@ def origin_in(keys_dir: Path, shape: Shape) -> KeyOrigin | None:
     return next((origin for origin in reversed(KeyOrigin) if _exists(key_files(keys_dir, shape, origin).note)), None)
 
 
-def load_keys(keys_dir: Path, shape: Shape) -> tuple[VerifyingKey, groth16py.ProvingKey]:
-    """Both keys of `shape`, which belong together; raises `ProvingKeyMissing`.
+def load_keys(keys_dir: Path, shape: Shape) -> LoadedKeys:
+    """The keys of `shape`, which belong together; raises `ProvingKeyMissing`.
 
-    Holds the interpreter's lock for about a second (64x16).
+    Blocks for 0.1 to 0.2 s; of that it holds the interpreter's lock for at most 30 ms on end (280x56).
     """
     kept = _Kept(keys_dir, shape)
     verifying_key = kept.verifying_key()
-    return verifying_key, kept.proving_key(verifying_key)
+    zkey = kept.zkey(verifying_key)
+    return LoadedKeys(verifying_key, kept.proving_key(), kept.witness_program(zkey))
 
 
 def load_verifying_key(keys_dir: Path, shape: Shape) -> VerifyingKey:
@@ -100,10 +116,10 @@ def load_verifying_key(keys_dir: Path, shape: Shape) -> VerifyingKey:
 
 
 def check_keys(keys_dir: Path, shape: Shape) -> VerifyingKey:
-    """The verifying key of `shape`, if the proving key is whole and belongs to it; raises `ProvingKeyMissing`. Reads all of both."""
+    """The verifying key of `shape`, if all that belongs to it is there and whole; raises `ProvingKeyMissing`. Reads all of it."""
     kept = _Kept(keys_dir, shape)
     verifying_key = kept.verifying_key()
-    kept.check_proving_key(verifying_key)
+    kept.witness_program(kept.zkey(verifying_key))
     return verifying_key
 
 
@@ -129,30 +145,28 @@ class _Kept:
         if (self._note.origin, self._note.shape) != (self._origin.remark, shape.name):
             raise self._missing(self._files.note, "is damaged: it is for another key")
 
-    def check_proving_key(self, verifying_key: VerifyingKey) -> None:
+    def zkey(self, verifying_key: VerifyingKey) -> Zkey:
+        """The proving key's file, if it is the one that was written and belongs to `verifying_key`."""
         path = self._files.proving_key
+        content = self._content(path, self._note.proving_key_sha256)
         try:
-            digest = file_digest(path)
-        except OSError as error:
-            raise self._missing(path, f"cannot be read ({error.strerror})") from error
-        if digest != self._note.proving_key_sha256:
-            raise self._missing(path, "is damaged: its bytes are not those that were written")
-        try:
-            belongs_to = verifying_key_digest(embedded_verifying_key(path))
-        except (OSError, ValueError) as error:
-            raise self._missing(path, f"is damaged ({error})") from error
+            zkey = read_zkey(content)
+        except UnfitFile as unfit:
+            raise self._missing(path, str(unfit)) from unfit
+        belongs_to = verifying_key_digest(zkey.verifying_key)
         if belongs_to != verifying_key.sha256:
             raise self._missing(
                 path,
                 f"belongs to verifying key {belongs_to}, but {self._files.verifying_key.name} is {verifying_key.sha256}",
             )
+        return zkey
 
-    def proving_key(self, verifying_key: VerifyingKey) -> groth16py.ProvingKey:
-        self.check_proving_key(verifying_key)
+    def proving_key(self) -> groth16py.ProvingKey:
+        """Of the file that is there now: look at it before (`zkey`)."""
         path = self._files.proving_key
         try:
             with panics_as_errors():
-                loaded = groth16py.ProvingKey.load(str(path))
+                loaded, _ = groth16py.import_zkey(str(path))
             # groth16py opens the file itself: what was checked before may not be what it has read.
             digest = file_digest(path)
         except (groth16py.SetupError, Panicked, OSError) as error:
@@ -160,6 +174,17 @@ class _Kept:
         if digest != self._note.proving_key_sha256:
             raise ProvingKeyMissing(f"{path} was replaced while it was being loaded: start again")
         return loaded
+
+    def witness_program(self, zkey: Zkey) -> WitnessProgram:
+        """The program that makes witnesses for `zkey`."""
+        path = self._files.witness_program
+        try:
+            program = WitnessProgram(self._content(path, self._note.witness_program_sha256))
+        except ValueError as error:
+            raise self._missing(path, f"is damaged: {error}") from error
+        if (program.r1cs_sha256, program.wires) != (self._note.r1cs_sha256, zkey.wires):
+            raise self._missing(path, "is for another circuit")
+        return program
 
     def verifying_key(self) -> VerifyingKey:
         path = self._files.verifying_key
@@ -172,9 +197,23 @@ class _Kept:
             raise self._missing(path, "is damaged: it holds no verifying key") from error
         if digest != self._note.verifying_key_sha256:
             raise self._missing(path, "is damaged: it holds another verifying key than was written")
+        of_ceremony = self._origin is not KeyOrigin.DEVELOPMENT
         return VerifyingKey(
-            shape=self._shape, origin=self._origin, sha256=digest, zkey_sha256=self._note.zkey_sha256, text=text
+            shape=self._shape,
+            origin=self._origin,
+            sha256=digest,
+            zkey_sha256=self._note.proving_key_sha256 if of_ceremony else None,
+            text=text,
         )
+
+    def _content(self, path: Path, sha256: str) -> bytes:
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise self._missing(path, f"cannot be read ({error.strerror})") from error
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise self._missing(path, "is damaged: its bytes are not those that were written")
+        return content
 
     def _missing(self, path: Path, problem: str) -> ProvingKeyMissing:
         name = self._shape.name

@@ -5,21 +5,23 @@ ceremony's key gets none, and one whose ceremony's key is damaged or belongs to 
 look.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
 
-from prover.child import run_program
-from prover.circuit import include_dirs, main_source
+import groth16py
+
+from prover.compiling import compile_r1cs
 from prover.keys import check_keys, origin_in
+from prover.panics import Panicked, panics_as_errors
+from prover.programs import witness_program
+from prover.r1cs import read_constraints
 from prover.storing import drafts_in, put, turn
+from prover.trusted_setup import development_key
 from settlement.circuits import KeyOrigin
 from settlement.errors import ProvingKeyMissing
 from settlement.shapes import DEFAULT_SHAPES, Shape
-
-SETUP_TIMEOUT_SECONDS: Final = 600.0
-"""Over ten times what the largest shape (256x32) takes on two busy cores."""
 
 
 class KeyStage(StrEnum):
@@ -77,11 +79,24 @@ def _is_whole(keys_dir: Path, shape: Shape) -> bool:
 
 def _make(keys_dir: Path, shape: Shape) -> None:
     with drafts_in(keys_dir) as drafts:
-        source, proving_key, verifying_key = (drafts / name for name in ("main.circom", "proving_key", "verifying_key"))
-        source.write_text(main_source(shape))
-        said = run_program(
-            "setup_process.py", source, proving_key, verifying_key, *include_dirs(), seconds=SETUP_TIMEOUT_SECONDS
+        names = ("circuit.r1cs", "proving_key", "verifying_key", "witness_program")
+        r1cs, proving_key, verifying_key, program = (drafts / name for name in names)
+        compile_r1cs(shape, r1cs)
+        content = r1cs.read_bytes()
+        try:
+            program.write_bytes(witness_program(content))
+            proving_key.write_bytes(development_key(read_constraints(content)))
+            with panics_as_errors():
+                _, imported = groth16py.import_zkey(str(proving_key))
+        except (ValueError, groth16py.SetupError, Panicked) as error:
+            raise ProvingKeyMissing(f"the keys of {shape.name} could not be made: {error}") from error
+        verifying_key.write_text(imported.to_json())
+        put(
+            keys_dir,
+            shape,
+            KeyOrigin.DEVELOPMENT,
+            proving_key=proving_key,
+            verifying_key=verifying_key,
+            witness_program=program,
+            r1cs_sha256=hashlib.sha256(content).hexdigest(),
         )
-        if said is not None:
-            raise ProvingKeyMissing(f"the keys of {shape.name} could not be made: {said}")
-        put(keys_dir, shape, KeyOrigin.DEVELOPMENT, proving_key=proving_key, verifying_key=verifying_key)

@@ -55,7 +55,8 @@ def put(
     *,
     proving_key: Path,
     verifying_key: Path,
-    zkey_sha256: str | None = None,
+    witness_program: Path,
+    r1cs_sha256: str,
 ) -> None:
     """Moves finished drafts into place. Interrupted at any instant, it leaves either the old keys, the new ones or none that count."""
     files = key_files(keys_dir, shape, origin)
@@ -67,14 +68,16 @@ def put(
             groth16py=groth16py.__version__,
             proving_key_sha256=file_digest(proving_key),
             verifying_key_sha256=verifying_key_digest(encode_verifying_key(verifying_key.read_text())),
-            zkey_sha256=zkey_sha256,
-        ).model_dump_json(indent=2, exclude_none=True)
+            witness_program_sha256=file_digest(witness_program),
+            r1cs_sha256=r1cs_sha256,
+        ).model_dump_json(indent=2)
         + "\n"
     )
-    for draft in (proving_key, verifying_key, note):
+    for draft in (proving_key, verifying_key, witness_program, note):
         _flush(draft)
     os.replace(proving_key, files.proving_key)
     os.replace(verifying_key, files.verifying_key)
+    os.replace(witness_program, files.witness_program)
     # With an older note, or none, they do not count: it must not be there before they are.
     _flush(keys_dir)
     os.replace(note, files.note)
@@ -84,7 +87,7 @@ def put(
 def remove(keys_dir: Path, shape: Shape, origin: KeyOrigin) -> None:
     """Takes keys away, the note first."""
     files = key_files(keys_dir, shape, origin)
-    for file in (files.note, files.proving_key, files.verifying_key):
+    for file in (files.note, files.proving_key, files.verifying_key, files.witness_program):
         file.unlink(missing_ok=True)
     _flush(keys_dir)
 

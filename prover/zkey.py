@@ -1,4 +1,5 @@
-"""A ceremony's `.zkey`: whether it is whole, what contributions it names, and whether it says that it is for our circuit.
+"""A key as a `.zkey`: written for development, and read: whether it is whole, what contributions it names, and whether it says that
+it is for our circuit.
 
 What of the circuit can be read off the file is compared: its sizes, and the matrices A and B of its constraints, coefficient by
 coefficient. The points of the key are not looked at, and they are what proofs are made of: those of a key for any other A, B and
@@ -15,7 +16,6 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from prover.compiling import R1CS_CONSTRAINTS, R1CS_HEADER, r1cs_sections
 from prover.contributions import (
     COORDINATE_BYTES,
     G1_BYTES,
@@ -24,10 +24,12 @@ from prover.contributions import (
     FileKind,
     UnfitFile,
     contributions_in,
+    file_of,
     require_ended,
     sections_of,
     uncompressed,
 )
+from prover.r1cs import ConstraintSystem, circuit_power
 from settlement.poseidon import FIELD_MODULUS
 from settlement.verifying_keys import BASE_FIELD_MODULUS
 
@@ -47,11 +49,11 @@ _PROTOCOL, _HEADER, _IC, _COEFFICIENTS, _A, _B1, _B2, _C, _H, _CONTRIBUTIONS = r
 
 _GROTH16_HEADER: Final = struct.Struct("<I32sI32sIII64s64s128s128s64s128s")
 _COEFFICIENT: Final = struct.Struct("<III32s")
-_UNMONTGOMERY: Final = pow(pow(2, 2 * 8 * COORDINATE_BYTES, FIELD_MODULUS), -1, FIELD_MODULUS)
+_MONTGOMERY: Final = pow(2, 2 * 8 * COORDINATE_BYTES, FIELD_MODULUS)
 """Coefficients are kept multiplied by R², R = 2^256."""
-
-_R1CS_HEADER: Final = struct.Struct("<I32sIIIIQI")
-_TERM: Final = struct.Struct("<I32s")
+_UNMONTGOMERY: Final = pow(_MONTGOMERY, -1, FIELD_MODULUS)
+_NO_CONTRIBUTIONS: Final = bytes(64 + 4)
+"""A hash, which nobody looks at, and their count."""
 
 Coefficients = Mapping[tuple[int, int, int], int]
 """By matrix (A 0, B 1), row and wire."""
@@ -81,6 +83,24 @@ class Zkey:
         if len(coefficients) != int.from_bytes(section[:4], "little"):
             raise UnfitFile("is damaged: it has a coefficient twice")
         return coefficients
+
+
+@dataclass(frozen=True)
+class ZkeyPoints:
+    """The points of a `.zkey` as it keeps them, by the names of its sections."""
+
+    alpha_1: bytes
+    beta_1: bytes
+    beta_2: bytes
+    gamma_2: bytes
+    delta_1: bytes
+    delta_2: bytes
+    ic: bytes
+    a: bytes
+    b_1: bytes
+    b_2: bytes
+    c: bytes
+    h: bytes
 
 
 def read_zkey(content: bytes) -> Zkey:
@@ -124,8 +144,8 @@ def read_zkey(content: bytes) -> Zkey:
     )
 
 
-def require_fit(zkey: Zkey, r1cs: bytes) -> None:
-    """Raises `UnfitFile` unless `zkey` says that enough people have contributed to it, a beacon has ended it, and it is for `r1cs`."""
+def require_fit(zkey: Zkey, system: ConstraintSystem) -> None:
+    """Raises `UnfitFile` unless `zkey` says that enough people have contributed to it, a beacon has ended it, and it is for `system`."""
     if zkey.gamma != G2_GENERATOR:
         raise UnfitFile("is not from a ceremony: its gamma is not the generator, so somebody may know it")
     if zkey.delta == zkey.gamma or not zkey.contributions:
@@ -134,34 +154,60 @@ def require_fit(zkey: Zkey, r1cs: bytes) -> None:
     require_ended(zkey.contributions)
     if zkey.public_inputs != PUBLIC_INPUTS:
         raise UnfitFile(f"is for another circuit: it has {zkey.public_inputs} public inputs, ours {PUBLIC_INPUTS}")
-    sections = r1cs_sections(r1cs)
-    _, _, wires, outputs, inputs, _, _, constraints = _R1CS_HEADER.unpack(sections[R1CS_HEADER])
-    assert outputs + inputs == PUBLIC_INPUTS
-    domain = 1 << circuit_power(r1cs)
-    if (zkey.wires, zkey.domain) != (wires, domain):
+    domain = 1 << circuit_power(system)
+    if (zkey.wires, zkey.domain) != (system.wire_count, domain):
         raise UnfitFile(
-            f"is for another circuit: {zkey.wires} wires in a domain of {zkey.domain}, ours has {wires} in {domain}"
+            f"is for another circuit: {zkey.wires} wires in a domain of {zkey.domain},"
+            f" ours has {system.wire_count} in {domain}"
         )
-    rows = {(0, constraints + wire, wire): 1 for wire in range(PUBLIC_INPUTS + 1)}
-    if zkey.coefficients != {**dict(_terms(sections[R1CS_CONSTRAINTS], constraints)), **rows}:
+    if zkey.coefficients != dict(_coefficients(system)):
         raise UnfitFile("is for another circuit: its constraints are not ours")
 
 
-def circuit_power(r1cs: bytes) -> int:
-    """How many powers of two the set-up of an `.r1cs` needs."""
-    _, _, _, outputs, inputs, _, _, constraints = _R1CS_HEADER.unpack(r1cs_sections(r1cs)[R1CS_HEADER])
-    # snarkjs adds a row for each public wire and one for the constant; log2 is rounded up.
-    return (constraints + outputs + inputs).bit_length()
+def zkey_file(system: ConstraintSystem, points: ZkeyPoints) -> bytes:
+    """A whole `.zkey` of `points`, to which nobody has contributed."""
+    moduli = [modulus.to_bytes(COORDINATE_BYTES, "little") for modulus in (BASE_FIELD_MODULUS, FIELD_MODULUS)]
+    header = _GROTH16_HEADER.pack(
+        COORDINATE_BYTES,
+        moduli[0],
+        COORDINATE_BYTES,
+        moduli[1],
+        system.wire_count,
+        PUBLIC_INPUTS,
+        1 << circuit_power(system),
+        points.alpha_1,
+        points.beta_1,
+        points.beta_2,
+        points.gamma_2,
+        points.delta_1,
+        points.delta_2,
+    )
+    coefficients = [
+        _COEFFICIENT.pack(*place, (value * _MONTGOMERY % FIELD_MODULUS).to_bytes(COORDINATE_BYTES, "little"))
+        for place, value in _coefficients(system)
+    ]
+    return file_of(
+        FileKind.ZKEY,
+        {
+            _PROTOCOL: _GROTH16.to_bytes(4, "little"),
+            _HEADER: header,
+            _IC: points.ic,
+            _COEFFICIENTS: len(coefficients).to_bytes(4, "little") + b"".join(coefficients),
+            _A: points.a,
+            _B1: points.b_1,
+            _B2: points.b_2,
+            _C: points.c,
+            _H: points.h,
+            _CONTRIBUTIONS: _NO_CONTRIBUTIONS,
+        },
+    )
 
 
-def _terms(section: memoryview, constraints: int) -> Generator[tuple[tuple[int, int, int], int]]:
-    """The coefficients of A and B in an `.r1cs`."""
-    offset = 0
-    for row in range(constraints):
-        for matrix in range(3):
-            size = int.from_bytes(section[offset : offset + 4], "little") * _TERM.size
-            offset += 4
-            if matrix < 2:
-                for wire, value in _TERM.iter_unpack(section[offset : offset + size]):
-                    yield (matrix, row, wire), int.from_bytes(value, "little")
-            offset += size
+def _coefficients(system: ConstraintSystem) -> Generator[tuple[tuple[int, int, int], int]]:
+    """Those of A and B, with the row that a set-up adds for each public wire."""
+    for row, constraint in enumerate(system.constraints):
+        for matrix, form in enumerate((constraint.a, constraint.b)):
+            for wire, value in form.items():
+                yield (matrix, row, wire), value
+    for wire in range(PUBLIC_INPUTS + 1):
+        yield (0, len(system.constraints) + wire, wire), 1

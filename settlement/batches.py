@@ -230,6 +230,14 @@ class Standing(StrEnum):
     NONE_LIVE = "none_live"
 
 
+class Sighting(StrEnum):
+    """What a node shows of a batch's attempts. A hint when to ask for a verdict, never one. *Decided*: one has landed or failed."""
+
+    UNSEEN = "unseen"
+    SEEN = "seen"
+    DECIDED = "decided"
+
+
 class Verdict(_Frozen):
     """The chain's answer on a batch. Pending: an attempt may still land. None live: proven that no attempt can.
 

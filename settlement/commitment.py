@@ -26,7 +26,8 @@ ELEMENTS_PER_NODE: Final = 11
 VAULTS_PER_ELEMENT: Final = 7
 VAULT_INDEX_BITS: Final = 32
 NETS_PER_ELEMENT: Final = 3
-NET_BITS: Final = 64
+NET_STRIDE_BITS: Final = 80
+"""From one net of an element to the next: so wide that the circuit need not hold its sums of deltas to 64 bits."""
 NET_OFFSET: Final = 2**63
 """Added to a signed 64-bit amount to make it unsigned."""
 
@@ -160,15 +161,24 @@ def identity(lane: int, number: int, bet_count: int) -> int:
     return number + (lane << 64) + (bet_count << 80)
 
 
+def scope(batch_identity: int, vault_indices: Sequence[int], shape: Shape) -> int:
+    """Which batch a proof is for and whose vaults it is about, as one element: the circuit passes it on unread."""
+    return _chained([batch_identity, *vault_elements(vault_indices, shape)])
+
+
 def public_input(batch_identity: int, root: int, slots: Sequence[Slot], shape: Shape) -> int:
     """The circuit's one public input. Raises `ValueError` if a net or the house's opposite leaves 64 signed bits."""
-    padded = [*slots, *[Slot(vault_index=0, net=0)] * (shape.players - len(slots))]
-    house = -sum(slot.net for slot in padded)
-    if any(not -NET_OFFSET <= amount < NET_OFFSET for amount in (house, *(slot.net for slot in padded))):
+    nets = [*(slot.net for slot in slots), *[0] * (shape.players - len(slots))]
+    house = -sum(nets)
+    if any(not -NET_OFFSET <= amount < NET_OFFSET for amount in (house, *nets)):
         raise ValueError("an amount does not fit in 64 signed bits")
-    vaults = vault_elements([slot.vault_index for slot in slots], shape)
-    nets = _packed([slot.net + NET_OFFSET for slot in padded], NETS_PER_ELEMENT, NET_BITS)
-    inputs = [batch_identity, root, house + NET_OFFSET, *vaults, *nets]
+    elements = _packed([net + NET_OFFSET for net in nets], NETS_PER_ELEMENT, NET_STRIDE_BITS)
+    of = scope(batch_identity, [slot.vault_index for slot in slots], shape)
+    return _chained([of, root, house + NET_OFFSET, *elements])
+
+
+def _chained(inputs: Sequence[int]) -> int:
+    """Poseidon over the first 12; then, for each following 11, over the last result and those."""
     digest = poseidon(inputs[:MAX_INPUTS])
     for start in range(MAX_INPUTS, len(inputs), MAX_INPUTS - 1):
         digest = poseidon([digest, *inputs[start : start + MAX_INPUTS - 1]])

@@ -24,6 +24,11 @@ MAX_IN_FLIGHT_UPDATE_BYTES: Final = 1_500_000
 """Temporal (`history.maxInFlightUpdatePayloads`) refuses updates of one Batcher beyond it. Its own default lets a larger one in that
 no worker can answer, so that every workflow task of the lane fails; a full update takes some 30,000 bytes."""
 
+MAX_BUFFERED_EVENTS: Final = 10_000
+MAX_BUFFERED_EVENT_BYTES: Final = 8_000_000
+"""Temporal (`history.maximumBufferedEventsBatch`, `…SizeInBytes`) fails a workflow task during which more events come in. Its own default
+of 100 lets signals that come fast fail every task of their lane; as many as these are all that Temporal takes in one run."""
+
 MAX_LANE: Final = 2**16 - 1
 """Lanes are numbered by an unsigned 16-bit integer on chain."""
 
@@ -35,6 +40,9 @@ MAX_WINDOW_SECONDS: Final = 3_600
 
 MAX_BATCHES_IN_FLIGHT: Final = 100
 """Batches of one lane that are settled at once; far below what Temporal lets one workflow have open."""
+
+DEFAULT_BREAKER_AFTER: Final = 3
+"""After so many stuck settlements in a row a lane cuts no more batches but to try."""
 
 MAX_REJECTED_PAYLOAD_CHARS: Final = 1_000
 """How much of a rejected payload is kept for a person to read; the rest is cut off, and said to be."""

@@ -20,6 +20,7 @@ from settlement.batches import (
     PlayerSlot,
     Proof,
     RefusedBet,
+    Sighting,
     SignedAttempt,
     Statement,
     Vault,
@@ -28,7 +29,7 @@ from settlement.batches import (
 from settlement.bets import Bet, Rejection
 from settlement.circuits import RegisteredCircuits
 from settlement.intake import BetOutcome
-from settlement.lanes import Estate, LookBack, UnheardSignals
+from settlement.lanes import Estate, LookBack, ParkedPage, Parking, QueuedBet, UnheardSignals
 from settlement.lifecycle import Transition
 from settlement.reconciliation import ReconciliationReport
 
@@ -97,6 +98,10 @@ class Ledger(LedgerReader, Protocol):
         """
         ...
 
+    async def sight(self, attempts: Sequence[SignedAttempt], *, at_finality: bool = False) -> Sighting:
+        """What a node shows of them at its next look, a moment later: whether `judge` is worth its price. Never fails."""
+        ...
+
 
 class Intake(Protocol):
     """The way to a lane's Batcher."""
@@ -121,11 +126,15 @@ class Predecessors(Protocol):
         ...
 
     async def estate(self, lane: int, run_id: str) -> Estate:
-        """What the run has left behind, but for its rejections."""
+        """What the run has left behind, but for its rejections and its overflow."""
         ...
 
     async def rejections(self, lane: int, run_id: str, start: int, limit: int) -> list[Rejection]:
         """Those that the run has not seen written, from number `start` on."""
+        ...
+
+    async def overflow(self, lane: int, run_id: str, start: int, limit: int) -> list[QueuedBet]:
+        """Bets behind its queue that the run has not seen parked, from number `start` on."""
         ...
 
     async def unheard_signals(self, lane: int, run_id: str, after: int) -> UnheardSignals:
@@ -263,9 +272,28 @@ class Journal(Protocol):
         """Keeps what never became a bet of a batch; `rejection_id` makes it idempotent."""
         ...
 
+    async def park(self, lane: int, above: int, bets: Sequence[QueuedBet]) -> Parking:
+        """Keeps bets, in order, behind those that the lane has parked, but for those that it has parked or any batch has claimed.
+
+        `above`: up to which position parked bets were taken up; those count no more.
+        """
+        ...
+
+    async def parked(self, lane: int, above: int, limit: int) -> ParkedPage:
+        """The lane's first `limit` parked bets above a position."""
+        ...
+
+    async def unpark(self, lane: int, up_to: int) -> None:
+        """Removes the lane's parked bets up to a position: they were taken up."""
+        ...
+
     async def bet(self, bet_id: str) -> BetRecord | None: ...
 
     async def batch(self, batch_id: str) -> BatchSummary | None: ...
+
+    async def unknown(self, batch_ids: Sequence[str]) -> list[str]:
+        """Those of `batch_ids` that were never claimed."""
+        ...
 
     async def bets_of(self, batch_id: str) -> list[BetRecord]:
         """In the order of their positions, rejected ones included."""

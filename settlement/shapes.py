@@ -17,17 +17,21 @@ class Shape(BaseModel):
 
     @property
     def name(self) -> str:
-        """Names the shape's files, like `64x16`."""
+        """Names the shape's files, like `60x56`."""
         return f"{self.bets}x{self.players}"
 
 
 SHAPES: Final = (
-    Shape(circuit_id=1, bets=16, players=8),
-    Shape(circuit_id=2, bets=64, players=16),
-    Shape(circuit_id=3, bets=64, players=32),
-    Shape(circuit_id=4, bets=256, players=32),
+    Shape(circuit_id=5, bets=16, players=8),
+    Shape(circuit_id=6, bets=60, players=56),
+    Shape(circuit_id=7, bets=132, players=56),
+    Shape(circuit_id=8, bets=280, players=56),
 )
-"""Every shape there is, cheapest first; the last holds whatever another does."""
+"""Every shape there is, cheapest first; the last holds whatever another does. Ids 1 to 4 were of earlier circuits.
+
+A transaction locks at most 64 accounts, 8 of which are not vaults, so 56 players. A proof costs by the power of two that holds its
+constraints: 2^11 for a few bets, 2^13 where each of 56 players bets once, 2^14 where some bet more, and 2^15 where few bet much.
+"""
 
 DEFAULT_SHAPE: Final = SHAPES[1]
 """What a lane's batches are cut for unless settings say otherwise."""

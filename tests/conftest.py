@@ -1,7 +1,9 @@
 """What holds for all tests."""
 
+import functools
 from typing import Any, Final
 
+import httpcore2
 import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
@@ -9,8 +11,18 @@ from xdist.scheduler import LoadScopeScheduling
 TOGETHER: Final = ("tests/e2e/", "tests/scenarios/")
 """Of tests that start stacks, which look for free ports; and of scenarios, which run side by side so that their waits overlap."""
 
+FIRST: Final = (
+    *("tests/e2e/", "tests/prover/", "tests/program/"),
+    *("tests/scenarios/", "tests/model/", "tests/ceremony/", "tests/bench/", "tests/cli/", "tests/deployment/"),
+    "tests/chaos/test_run.py",
+)
+"""Long ones that mostly wait, each with what computes meanwhile in the other process. All others follow, short files at the end."""
+
 SHOWN: Final = "shown"
 """A property that a test records of itself, for the summary: what a search has covered is part of its result."""
+
+# Tests open hundreds of clients, none of which leaves this machine: they need not each read the authorities' certificates.
+httpcore2.default_ssl_context = functools.cache(httpcore2.default_ssl_context)
 
 # A machine may be slow at any moment: how long an example takes says nothing about it.
 settings.register_profile("shared machine", deadline=None)
@@ -28,6 +40,13 @@ class _ByFile(LoadScopeScheduling):
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
     """Marks for groups, which xdist has for this, are not seen by pytest 9.2."""
     return _ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Processes that run tests take the next file in this order whenever they have done one."""
+    items.sort(
+        key=lambda item: next((at for at, begin in enumerate(FIRST) if item.nodeid.startswith(begin)), len(FIRST))
+    )
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

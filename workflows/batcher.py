@@ -8,10 +8,10 @@ until then it answers no update and cuts nothing.
 import asyncio
 import base64
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 from temporalio import workflow
@@ -21,51 +21,54 @@ from temporalio.exceptions import ApplicationError, FailureError, WorkflowAlread
 from temporalio.workflow import ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
+    from activities.parking import ParkedRequest, ParkingPlace, ParkRequest, UnparkRequest
     from activities.recording import Recording
-    from activities.taking_over import TakingOver, UnheardRequest
+    from activities.taking_over import OVERFLOW_PER_PAGE, OverflowRequest, TakingOver, UnheardRequest
     from settlement.bets import Bet, Rejection, RejectionReason, excerpt, lane_of, parse_bet
+    from settlement.breaker import MAX_REASON_CHARS, BreakerStatus
     from settlement.errors import InvalidBet, LaneSaturated, LaneUnavailable
     from settlement.intake import Answer, BetOutcome
+    from settlement.lane_queue import MAX_BETS_PER_PARKING, MIN_BETS_PER_PARKING, LaneQueue, known_digest
     from settlement.lanes import (
         BatcherState,
         Counters,
         Cut,
         Estate,
-        KnownBet,
+        LaneState,
         LookBack,
         QueuedBet,
         UnheardSignal,
         UnheardSignals,
     )
     from settlement.lifecycle import BatchStatus
-    from settlement.limits import MAX_BATCHES_IN_FLIGHT, MAX_BETS_PER_UPDATE, MAX_LANE, MAX_WINDOW_SECONDS
-    from settlement.netting import prefix_that_fits
+    from settlement.limits import (
+        DEFAULT_BREAKER_AFTER,
+        MAX_BATCHES_IN_FLIGHT,
+        MAX_BETS_PER_UPDATE,
+        MAX_LANE,
+        MAX_WINDOW_SECONDS,
+    )
     from settlement.shapes import DEFAULT_SHAPE, SHAPES
     from workflows import mending, names, policies, visibility
+    from workflows.lane_metrics import LaneMetrics
     from workflows.payloads import NOTHING, decoded, only_argument, text_of
-    from workflows.settlement import ClosedBatch, Settlement, SettlementInput
-
-QUEUED_BATCHES: Final = 5
-"""Updates are refused as saturated once this many full batches are queued."""
-
-MAX_QUEUED_BETS: Final = 1_000
-"""Signals cannot be refused: beyond this queue, signalled bets are recorded as rejected with `lane_saturated`."""
-
-MAX_RECENT_BETS: Final = 2_000
-"""Bets in batches whose ids the lane still knows; older duplicates are found by the journal."""
+    from workflows.settlement import ClosedBatch, Settlement, SettlementInput, StuckBatch
 
 MAX_ANSWERED_DETAIL_CHARS: Final = 200
 """Of a rejection's detail in an update's answer; the journal has more. Ten updates' answers fit one completed workflow task (4 MB)."""
 
-KNOWN_DIGEST_BYTES: Final = 16
-"""Enough to tell contents of one bet id apart; the journal compares whole digests."""
+REJECTIONS_BYTES_PER_WRITE: Final = 1_000_000
+"""Half of what Temporal takes as an activity's input."""
 
-REJECTIONS_PER_WRITE: Final = 100
-MAX_CARRIED_REJECTIONS: Final = 50
-"""More than this must be written before continue-as-new, whose payload is limited to 2 MB: one takes 12 KB at its worst."""
+MAX_CARRIED_REJECTIONS: Final = 40
+MAX_CARRIED_OVERFLOW: Final = MAX_BETS_PER_PARKING
+"""More than these must be in the journal before continue-as-new, whose payload is limited to 2 MB: a rejection takes 12 KB at its worst."""
 
-MAX_SIGNALS_PER_RUN: Final = 5_000
-"""Half of what Temporal allows a run, so that continue-as-new comes in time."""
+MAX_BETS_STARTING: Final = 512
+"""Of batches whose Settlements are started at once."""
+
+MAX_SIGNALS_PER_RUN: Final = 2_500
+"""A quarter of what Temporal allows a run, so that continue-as-new comes in time however many come meanwhile."""
 
 
 MAX_BATCH_ID_CHARS: Final = 64
@@ -76,6 +79,10 @@ TAKES_OVER: Final = "takes over from the run before (if that lasts: see its acti
 
 LONG_OPENING: Final = timedelta(minutes=1)
 """A person may give up what the lane takes over once that has failed or has lasted so long. An earlier word was meant for another run."""
+
+
+Request = TypeVar("Request")
+Result = TypeVar("Result")
 
 
 class BatcherSettings(BaseModel):
@@ -91,6 +98,7 @@ class BatcherSettings(BaseModel):
     max_bets: Annotated[int, Field(ge=1, le=SHAPES[-1].bets)] = DEFAULT_SHAPE.bets
     max_players: Annotated[int, Field(ge=1, le=SHAPES[-1].players)] = DEFAULT_SHAPE.players
     max_in_flight: Annotated[int, Field(ge=1, le=MAX_BATCHES_IN_FLIGHT)] = 8
+    breaker_after: Annotated[int, Field(ge=1, le=MAX_BATCHES_IN_FLIGHT)] = DEFAULT_BREAKER_AFTER
     continue_as_new_after_events: int | None = None
 
 
@@ -106,6 +114,8 @@ class BatcherInput(BaseModel):
 class BatcherStatus(BaseModel):
     """The answer to the `status` query. `in_flight`: bets by batch id. `trouble`: what a person must mend, or nothing.
 
+    `parked`: signalled bets behind the queue, most of them in the journal. `breaker`: whether stuck settlements stop it from cutting more.
+
     `opened`: it has taken over what the run before may have left behind, and takes bets.
     """
 
@@ -115,6 +125,8 @@ class BatcherStatus(BaseModel):
     opened: bool
     paused: bool
     queued: int
+    parked: int
+    breaker: BreakerStatus
     in_flight: dict[str, int]
     counters: Counters
     trouble: str
@@ -129,31 +141,30 @@ class Batcher:
     def __init__(self, request: BatcherInput) -> None:
         self._lane = request.lane
         self._settings = request.settings
-        self._state = request.state
+        self._take_state(request.state)
+        self._metrics = LaneMetrics(self._lane, self._state.counters)
         self._begun = request.begun or workflow.info().workflow_start_time
         self._signals = 0
-        self._trouble = ""
+        self._trouble: dict[str, str] = {}
+        self._shown_state: LaneState | None = None
         self._unread = ""
         self._opening_since: datetime | None = None
         self._hearing = False
 
     @workflow.run
     async def run(self, request: BatcherInput) -> None:  # noqa: ARG002 - the state was taken up in __init__
-        visibility.show(visibility.LANE.value_set(self._lane))
+        self._shown_state = self._lane_state()
+        visibility.show(visibility.LANE.value_set(self._lane), visibility.LANE_STATE.value_set(self._shown_state.value))
         await mending.uncancellable(self._work())
 
     async def _work(self) -> None:
-        beside = asyncio.gather(self._write_rejections(), self._take_over())
+        beside = asyncio.gather(self._write_rejections(), self._take_over(), self._keep_overflow())
         while not beside.done():
-            self._refresh_details()
+            self._show()
             await self._wait_for_work(beside)
-            if self._is_half_cut():
-                await self._start_settlement()
-            while self._is_due():
-                await self._cut()
-                if self._should_continue_as_new():
-                    break
+            await self._cut()
             if self._may_continue_as_new():
+                self._show()
                 # All handlers are synchronous, so none is unfinished here; nothing may be awaited before the next line.
                 workflow.continue_as_new(
                     BatcherInput(lane=self._lane, settings=self._settings, state=self._state, begun=self._begun)
@@ -164,12 +175,16 @@ class Batcher:
         except FailureError as error:
             raise RuntimeError(f"lane {self._lane} cannot go on: {error}") from error
 
+    def _take_state(self, state: BatcherState) -> None:
+        self._state = state
+        self._queue = LaneQueue(state, max_bets=self._settings.max_bets, max_players=self._settings.max_players)
+
     # The three doors.
 
     @workflow.update(name=names.PLACE_BETS)
     def place_bets(self, bets: Any) -> list[BetOutcome]:
         """Takes many bets as JSON; each is answered by itself: accepted, duplicate or rejected with its reason."""
-        return [self._take(bet, sent_as=bet, tracked=False) for bet in bets]
+        return [self._take(bet, sent_as=bet) for bet in bets]
 
     @place_bets.validator
     def _can_place_bets(self, bets: Any) -> None:
@@ -203,10 +218,7 @@ class Batcher:
         except InvalidBet as error:
             self._reject(RejectionReason(error.reason), error.detail, error.bet_id, payload)
             return
-        if len(self._state.queue) >= MAX_QUEUED_BETS and bet.bet_id not in self._state.known:
-            self._refuse_for_room(bet.bet_id, payload)
-            return
-        self._take(bet, sent_as=payload, tracked=False)
+        self._take(bet, sent_as=payload, may_wait_behind=True)
 
     @workflow.update(name=names.PLACE_TRACKED_BET)
     def place_tracked_bet(self, bet: Bet) -> BetOutcome:
@@ -255,6 +267,7 @@ class Batcher:
         """Takes new settings from a starting worker, for batches cut from now on."""
         self._signals += 1
         self._settings = only_argument(BatcherSettings, arguments) or self._settings
+        self._queue.resize(max_bets=self._settings.max_bets, max_players=self._settings.max_players)
 
     @workflow.signal
     def settlement_closed(self, *arguments: Any) -> None:
@@ -262,15 +275,40 @@ class Batcher:
         self._signals += 1
         closed = only_argument(ClosedBatch, arguments)
         if closed is not None:
-            self._state.in_flight.pop(closed.batch_id, None)
+            if self._state.in_flight.pop(closed.batch_id, None) is not None:
+                self._state.breaker.note_closed()
             if not self._state.opened and len(closed.batch_id) <= MAX_BATCH_ID_CHARS:
                 self._state.closed.append(closed.batch_id)
                 del self._state.closed[:-MAX_REMEMBERED_ENDS]
 
+    @workflow.signal
+    def settlement_stuck(self, *arguments: Any) -> None:
+        """A Settlement's word that it does not get on, which may open the lane's circuit breaker."""
+        self._signals += 1
+        stuck = only_argument(StuckBatch, arguments)
+        if stuck is not None and len(stuck.batch_id) <= MAX_BATCH_ID_CHARS:
+            self._note_stuck(stuck)
+
+    def _note_stuck(self, stuck: StuckBatch) -> None:
+        state, settings = self._state, self._settings
+        if not state.opened:
+            # Its slot is not known yet.
+            if len(state.breaker.stuck) < MAX_BATCHES_IN_FLIGHT:
+                state.breaker.stuck[stuck.batch_id] = stuck.why[:MAX_REASON_CHARS]
+        elif stuck.batch_id in state.in_flight:
+            # With fewer slots than that, there cannot be so many.
+            opens_after = min(settings.breaker_after, settings.max_in_flight)
+            state.breaker.note_stuck(stuck.batch_id, stuck.why, workflow.now(), opens_after)
+
     @workflow.query
     def state(self) -> BatcherState:
-        """All that the lane holds, for the run after one that was ended; but for the rejections, which may be too many for an answer."""
-        return self._state.model_copy(update={"rejections": []})
+        """All that the lane holds, for the run after one that was ended; but for rejections and overflow, maybe too many for an answer."""
+        return self._state.model_copy(update={"rejections": [], "overflow": []})
+
+    @workflow.query
+    def overflow(self, start: int, limit: int) -> list[QueuedBet]:
+        """Bets behind the queue that are not known to be in the journal, from number `start` on."""
+        return self._state.overflow[start : start + limit]
 
     @workflow.query
     def rejections(self, start: int, limit: int) -> list[Rejection]:
@@ -286,6 +324,8 @@ class Batcher:
             opened=state.opened,
             paused=state.paused,
             queued=len(state.queue),
+            parked=state.parked + len(state.overflow),
+            breaker=state.breaker.status,
             in_flight=state.in_flight,
             counters=state.counters,
             trouble=self._all_trouble(),
@@ -300,24 +340,22 @@ class Batcher:
                 f"lane {self._lane} takes over from the run before, send again later {self._unread}".rstrip(),
                 type=LaneUnavailable.__name__,
             )
-        room = QUEUED_BATCHES * self._settings.max_bets
-        # Rejections that the journal has not taken yet weigh on the lane like bets.
-        held = len(self._state.queue) + len(self._state.rejections)
-        if held + count > max(room, MAX_BETS_PER_UPDATE):
+        held = self._held()
+        if not self._has_room(count):
             raise ApplicationError(
                 f"lane {self._lane} is saturated with {held} queued bets: send again later",
                 type=LaneSaturated.__name__,
             )
 
-    def _refuse_for_room(self, bet_id: str, sent_as: Any) -> None:
-        self._reject(
-            RejectionReason.LANE_SATURATED,
-            f"{MAX_QUEUED_BETS} bets are queued: send again later, or use place_bets",
-            bet_id,
-            sent_as,
-        )
+    def _held(self) -> int:
+        """Rejections that the journal has not taken yet weigh on the lane like bets."""
+        state = self._state
+        return len(state.queue) + len(state.rejections) + len(state.overflow) + state.parked
 
-    def _take(self, bet_like: Any, *, sent_as: Any, tracked: bool) -> BetOutcome:
+    def _has_room(self, count: int) -> bool:
+        return not self._queue.has_bets_behind and self._held() + count <= self._queue.room
+
+    def _take(self, bet_like: Any, *, sent_as: Any, tracked: bool = False, may_wait_behind: bool = False) -> BetOutcome:
         state = self._state
         try:
             bet = parse_bet(bet_like)
@@ -328,21 +366,29 @@ class Batcher:
             return self._reject(
                 RejectionReason.WRONG_LANE, f"player {bet.player} belongs to lane {lane}", bet.bet_id, sent_as
             )
-        digest = bet.digest[:KNOWN_DIGEST_BYTES].hex()
-        known = state.known.get(bet.bet_id)
+        digest, known = known_digest(bet), self._queue.known(bet.bet_id)
         if known is None:
-            state.queue.append(QueuedBet(bet=bet, since=workflow.now(), tracked=tracked))
-            state.known[bet.bet_id] = KnownBet(digest=digest, batch_id=None)
-            state.counters.accepted += 1
+            queued = QueuedBet(bet=bet, since=workflow.now(), tracked=tracked)
+            if may_wait_behind and (self._queue.has_bets_behind or self._queue.is_full):
+                self._queue.add_behind(queued, digest)
+            else:
+                self._queue.add(queued, digest)
             return BetOutcome(bet_id=bet.bet_id, answer=Answer.ACCEPTED)
         if known.digest != digest:
-            return self._reject(
-                RejectionReason.CONFLICT, "a bet with this id and other content was taken before", bet.bet_id, sent_as
-            )
+            return self._reject_conflict(bet.bet_id, sent_as)
         state.counters.duplicates += 1
-        if tracked and known.batch_id is None:
-            next(queued for queued in state.queue if queued.bet.bet_id == bet.bet_id).tracked = True
+        if tracked and known.queued is not None:
+            known.queued.tracked = True
         return BetOutcome(bet_id=bet.bet_id, answer=Answer.DUPLICATE, batch_id=known.batch_id)
+
+    def _reject_conflict(self, bet_id: str, sent_as: Any) -> BetOutcome:
+        return self._reject(
+            RejectionReason.CONFLICT, "a bet with this id and other content was taken before", bet_id, sent_as
+        )
+
+    def _reject_conflicts(self, conflicts: Sequence[QueuedBet]) -> None:
+        for queued in conflicts:
+            self._reject_conflict(queued.bet.bet_id, queued.bet.model_dump_json(exclude_none=True))
 
     def _reject(self, reason: RejectionReason, detail: str, bet_id: str | None, sent_as: Any) -> BetOutcome:
         self._state.rejections.append(
@@ -367,41 +413,29 @@ class Batcher:
         return self._is_due() or self._is_half_cut() or self._may_continue_as_new()
 
     def _is_half_cut(self) -> bool:
-        """Whether the run before has cut a batch whose Settlement is not known to have started."""
-        return self._state.opened and self._state.cut is not None
+        """Whether the run before has cut batches whose Settlements are not known to have started."""
+        return self._state.opened and bool(self._state.cuts)
 
     def _is_due(self) -> bool:
-        if not self._may_cut():
-            return False
-        age = workflow.now() - self._state.queue[0].since
-        return age >= timedelta(seconds=self._settings.window_seconds) or self._is_full()
-
-    def _may_cut(self) -> bool:
-        state = self._state
-        return (
-            bool(state.queue)
-            and state.opened
-            and not state.paused
-            and len(state.in_flight) < self._settings.max_in_flight
-        )
-
-    def _is_full(self) -> bool:
-        count = self._next_batch_size()
-        return count == self._settings.max_bets or count < len(self._state.queue)
-
-    def _next_batch_size(self) -> int:
-        head = self._state.queue[: self._settings.max_bets + 1]
-        return prefix_that_fits(
-            [queued.bet for queued in head],
-            max_bets=self._settings.max_bets,
-            max_players=self._settings.max_players,
-        )
+        due = self._due_at()
+        return due is not None and workflow.now() >= due
 
     def _due_at(self) -> datetime | None:
-        """When the first queued bet's window ends; None if nothing could be cut then."""
-        if not self._may_cut():
+        """When the next batch is to be cut; None if none could be then."""
+        state = self._state
+        breaker = state.breaker
+        if (
+            not state.queue
+            or not state.opened
+            or state.paused
+            or len(state.in_flight) >= self._settings.max_in_flight
+            or breaker.status is BreakerStatus.PROBING
+        ):
             return None
-        return self._state.queue[0].since + timedelta(seconds=self._settings.window_seconds)
+        due = state.queue[0].since
+        if not self._queue.is_batch_full:
+            due += timedelta(seconds=self._settings.window_seconds)
+        return due if breaker.probe_at is None else max(due, breaker.probe_at)
 
     async def _wait_for_work(self, beside: asyncio.Future[Any]) -> None:
         due = self._due_at()
@@ -415,21 +449,20 @@ class Batcher:
             )
 
     async def _cut(self) -> None:
-        """Starts a Settlement for the queue's head, and returns once it is known to have started."""
+        """Starts Settlements for what is due at the queue's head, and returns once they are known to have started."""
         state = self._state
-        count = self._next_batch_size()
-        batch, state.queue = state.queue[:count], state.queue[count:]
-        state.cut = Cut(bets=batch, after=tuple(state.in_flight))
-        state.counters.batches += 1
-        for queued in batch:
-            state.known[queued.bet.bet_id].batch_id = state.cut.batch_id(self._lane)
-        self._forget_oldest()
-        await self._start_settlement()
+        starting = sum(len(cut.bets) for cut in state.cuts)
+        while self._is_due() and (not starting or starting + self._queue.next_bets <= MAX_BETS_STARTING):
+            starting += self._queue.next_bets
+            batch_id, _ = self._queue.cut(self._lane)
+            state.breaker.note_cut(batch_id)
+        if self._is_half_cut():
+            await asyncio.gather(*map(self._start_settlement, state.cuts))
+            state.cuts = []
 
-    async def _start_settlement(self) -> None:
-        """Starts the Settlement of the batch that was cut. Harmless if it runs already: its id stands for its content."""
-        state, cut = self._state, self._state.cut
-        assert cut is not None
+    async def _start_settlement(self, cut: Cut) -> None:
+        """Starts the Settlement of a batch that was cut. Harmless if it runs already: its id stands for its content."""
+        state = self._state
         bets = tuple(queued.bet for queued in cut.bets)
         settlement_id = cut.batch_id(self._lane)
         state.in_flight[settlement_id] = len(bets)
@@ -456,9 +489,10 @@ class Batcher:
             )
         except WorkflowAlreadyStartedError:
             # The id stands for this very content, so the batch is in good hands; but its end may have been told before.
-            if await mending.until_mended(partial(self._is_done, settlement_id), self._show_trouble):
+            if await mending.until_mended(
+                partial(self._is_done, settlement_id), partial(self._show_trouble, "starting")
+            ):
                 state.in_flight.pop(settlement_id, None)
-        state.cut = None
 
     async def _is_done(self, settlement_id: str) -> bool:
         return await workflow.execute_activity_method(
@@ -469,31 +503,87 @@ class Batcher:
             summary="started before: is it done?",
         )
 
-    def _forget_oldest(self) -> None:
-        known = self._state.known
-        surplus = len(known) - len(self._state.queue) - MAX_RECENT_BETS
-        in_batches = [bet_id for bet_id, bet in known.items() if bet.batch_id is not None]
-        for bet_id in in_batches[: max(surplus, 0)]:
-            del known[bet_id]
+    # Beside the main loop: what goes into the journal. A journal that takes nothing must not stop the lane.
 
     async def _write_rejections(self) -> None:
-        """Brings rejections into the journal, beside the main loop: a journal that takes none must not stop the lane."""
         while True:
             await workflow.wait_condition(lambda: bool(self._state.rejections))
-            written = self._state.rejections[:REJECTIONS_PER_WRITE]
-            await mending.until_mended(
-                partial(
-                    workflow.execute_activity_method,
-                    Recording.record_rejections,
-                    written,
-                    start_to_close_timeout=policies.SHORT_CALL_TIMEOUT,
-                    retry_policy=policies.RETRY_UNTIL_DONE,
-                    summary=f"{len(written)} rejected",
-                ),
-                self._show_trouble,
-            )
+            written = self._first_rejections()
+            await self._done_in_journal("rejections", Recording.record_rejections, written, f"{len(written)} rejected")
             # Handlers may have appended meanwhile; what was written still stands at the head.
             del self._state.rejections[: len(written)]
+
+    def _first_rejections(self) -> list[Rejection]:
+        room = REJECTIONS_BYTES_PER_WRITE
+        for count, rejection in enumerate(self._state.rejections):
+            room -= len(rejection.model_dump_json())
+            if room < 0:
+                return self._state.rejections[:count]
+        return list(self._state.rejections)
+
+    async def _keep_overflow(self) -> None:
+        """Parks what is too much for the queue, and lets it in again, in order. One step at a time: no two pages are under way."""
+        await workflow.wait_condition(lambda: self._state.opened)
+        while True:
+            await workflow.wait_condition(lambda: self._next_step() is not None)
+            step = self._next_step()
+            assert step is not None
+            await step()
+
+    def _next_step(self) -> Callable[[], Awaitable[None]] | None:
+        state, queue = self._state, self._queue
+        if state.unparked < state.taken:
+            return self._unpark
+        if queue.is_low and (state.parked or not state.looked):
+            return self._take_up
+        if queue.is_low and state.overflow:
+            return self._let_in
+        if len(state.overflow) >= MIN_BETS_PER_PARKING:
+            return self._park
+        return None
+
+    async def _unpark(self) -> None:
+        up_to = self._state.taken
+        await self._done_in_journal(
+            "parking", ParkingPlace.unpark_bets, UnparkRequest(lane=self._lane, up_to=up_to), "taken up, so removed"
+        )
+        self._state.unparked = up_to
+
+    async def _take_up(self) -> None:
+        """Takes up the first of the parked bets: once this run's history has them, they are its own."""
+        state = self._state
+        room = self._queue.room - len(state.queue)
+        request = ParkedRequest(lane=self._lane, above=state.taken, limit=min(room, MAX_BETS_PER_PARKING))
+        page = await self._done_in_journal("parking", ParkingPlace.read_parked_bets, request, "there is room")
+        lost = state.parked - len(page.bets) - page.left
+        if state.looked and lost > 0:
+            state.lost.append(f"the journal has lost {lost} parked bets since {workflow.now():%Y-%m-%d %H:%M} at most")
+        self._reject_conflicts(self._queue.take_up(page))
+
+    async def _let_in(self) -> None:
+        self._reject_conflicts(self._queue.let_in())
+
+    async def _park(self) -> None:
+        page, conflicts = self._queue.first_behind(MAX_BETS_PER_PARKING)
+        self._reject_conflicts(conflicts)
+        request = ParkRequest(lane=self._lane, above=self._state.taken, bets=tuple(page))
+        outcome = await self._done_in_journal("parking", ParkingPlace.park_bets, request, f"{len(page)} bets")
+        self._reject_conflicts(self._queue.note_parked(page, outcome))
+
+    async def _done_in_journal(
+        self, what: str, activity: Callable[[Any, Request], Awaitable[Result]], request: Request, summary: str
+    ) -> Result:
+        return await mending.until_mended(
+            partial(
+                workflow.execute_activity_method,
+                activity,
+                request,
+                start_to_close_timeout=policies.SHORT_CALL_TIMEOUT,
+                retry_policy=policies.RETRY_UNTIL_DONE,
+                summary=summary,
+            ),
+            partial(self._show_trouble, what),
+        )
 
     # Taking over from runs that were ended.
 
@@ -511,7 +601,9 @@ class Batcher:
             elif estate.state is None:
                 self._open_without(estate.lost)
             else:
-                self._adopt(estate.run_id, estate.state, signals)
+                await self._read_overflow(estate.run_id, estate.state)
+                if not self._state.opened:
+                    self._adopt(estate.run_id, estate.state, signals)
 
     async def _look_back(self) -> Estate | None:
         if self._state.opened:
@@ -541,6 +633,29 @@ class Batcher:
         self._hearing = False
         return signals
 
+    async def _read_overflow(self, run_id: str, older: BatcherState) -> None:
+        """Completes what came along with the estate of an older run's overflow."""
+        page = older.overflow
+        self._hearing = True
+        while len(page) == OVERFLOW_PER_PAGE:
+            page = await mending.until_mended(
+                partial(self._overflow_page, run_id, len(older.overflow)), self._show_unread
+            )
+            older.overflow = [*older.overflow, *page]
+        self._hearing = False
+
+    async def _overflow_page(self, run_id: str, start: int) -> list[QueuedBet]:
+        if self._state.opened:
+            return []
+        return await workflow.execute_activity_method(
+            TakingOver.overflow,
+            OverflowRequest(lane=self._lane, run_id=run_id, start=start),
+            start_to_close_timeout=policies.LONG_CALL_TIMEOUT,
+            heartbeat_timeout=policies.HEARTBEAT_TIMEOUT,
+            retry_policy=policies.RETRY_UNTIL_DONE,
+            summary=f"bets behind its queue from {start}",
+        )
+
     async def _unheard_page(self, run_id: str, after: int) -> UnheardSignals:
         if self._state.opened:
             return UnheardSignals(signals=(), after=None)
@@ -559,7 +674,8 @@ class Batcher:
         So far this run has only queued what came by signal, which no answer has told anybody: against the older run's bets these are
         duplicates, conflicts, or new.
         """
-        mine, self._state = self._state, older
+        mine = self._state
+        self._take_state(older)
         for signal in signals:
             self._hear(signal)
         older.adopted = [*mine.adopted, run_id, *older.adopted]
@@ -567,13 +683,16 @@ class Batcher:
         older.rejections = [*mine.rejections, *older.rejections]
         older.counters.rejected += mine.counters.rejected
         older.counters.duplicates += mine.counters.duplicates
-        for queued in mine.queue:
-            if len(older.queue) >= MAX_QUEUED_BETS and queued.bet.bet_id not in older.known:
-                self._refuse_for_room(queued.bet.bet_id, queued.bet.model_dump_json(exclude_none=True))
-            else:
-                self._take(queued.bet, sent_as=queued.bet, tracked=queued.tracked)
+        # What it has parked the journal tells, once the lane is open.
+        older.looked = False
+        for queued in (*mine.queue, *mine.overflow):
+            self._take(queued.bet, sent_as=queued.bet, tracked=queued.tracked, may_wait_behind=not queued.tracked)
         for closed in mine.closed:
-            older.in_flight.pop(closed, None)
+            if older.in_flight.pop(closed, None) is not None:
+                older.breaker.note_closed()
+        for batch_id, why in mine.breaker.stuck.items():
+            self._note_stuck(StuckBatch(batch_id=batch_id, why=why))
+        self._metrics.take_as_told(older.counters)
         older.closed = [*older.closed, *mine.closed][-MAX_REMEMBERED_ENDS:]
         asked = older.pause_asked if mine.pause_asked is None else mine.pause_asked
         older.paused, older.pause_asked = older.paused if asked is None else asked, asked
@@ -588,9 +707,10 @@ class Batcher:
                 self.pause()
             case "resume":
                 self.resume()
-            case "settlement_closed":
+            case "settlement_closed" | "settlement_stuck":
                 with contextlib.suppress(InvalidBet):  # What is no JSON is no word of a Settlement's.
-                    self.settlement_closed(*(decoded(RawValue(payload)) for payload in payloads))
+                    told = self.settlement_closed if signal.name == "settlement_closed" else self.settlement_stuck
+                    told(*(decoded(RawValue(payload)) for payload in payloads))
             case "configure" | "start_afresh":
                 pass
             case _:
@@ -609,21 +729,50 @@ class Batcher:
     def _is_long_opening(self) -> bool:
         return self._opening_since is not None and workflow.now() - self._opening_since >= LONG_OPENING
 
+    # What it shows.
+
     def _show_unread(self, unread: str) -> None:
         self._unread = unread
-        self._refresh_details()
+        self._show()
 
-    def _show_trouble(self, trouble: str) -> None:
-        self._trouble = trouble
-        self._refresh_details()
+    def _show_trouble(self, what: str, trouble: str) -> None:
+        self._trouble[what] = trouble
+        self._show()
 
     def _all_trouble(self) -> str:
         lost = [f"bets may be lost, have those without a receipt sent again: {why}" for why in self._state.lost]
         opening = self._unread or ("" if self._state.opened else TAKES_OVER)
-        return "; ".join(filter(None, (self._trouble, opening, *lost)))
+        return "; ".join(filter(None, (*self._trouble.values(), self._stuck(), opening, *lost)))
+
+    def _stuck(self) -> str:
+        breaker = self._state.breaker
+        if breaker.status is BreakerStatus.CLOSED:
+            return ""
+        batch_id, why = list(breaker.stuck.items())[-1]
+        return f"no batch is cut but to try, for {len(breaker.stuck)} settlements in a row are stuck, the latest {batch_id}: {why}"
+
+    def _lane_state(self) -> LaneState:
+        state = self._state
+        if not state.opened:
+            return LaneState.OPENING
+        if state.paused:
+            return LaneState.PAUSED
+        if state.breaker.status is not BreakerStatus.CLOSED:
+            return LaneState.BREAKER_OPEN
+        # What has become saturated is called so until it has drained by half: each change is an event.
+        was_saturated = self._shown_state is LaneState.SATURATED
+        is_saturated = (
+            self._held() > self._queue.room // 2 if was_saturated else not self._has_room(MAX_BETS_PER_UPDATE)
+        )
+        return LaneState.SATURATED if is_saturated else LaneState.OPEN
 
     def _may_continue_as_new(self) -> bool:
-        return self._should_continue_as_new() and len(self._state.rejections) <= MAX_CARRIED_REJECTIONS
+        state = self._state
+        return (
+            self._should_continue_as_new()
+            and len(state.rejections) <= MAX_CARRIED_REJECTIONS
+            and len(state.overflow) <= MAX_CARRIED_OVERFLOW
+        )
 
     def _should_continue_as_new(self) -> bool:
         info, bound = workflow.info(), self._settings.continue_as_new_after_events
@@ -633,10 +782,15 @@ class Batcher:
         # The next run would begin with the first page of what this one hears, and might never come to the last.
         return (is_long and not self._hearing) or self._signals >= MAX_SIGNALS_PER_RUN
 
-    def _refresh_details(self) -> None:
+    def _show(self) -> None:
+        lane_state = self._lane_state()
+        if lane_state is not self._shown_state:
+            self._shown_state = lane_state
+            visibility.show(visibility.LANE_STATE.value_set(lane_state.value))
+        self._metrics.tell(self._state)
         state = self._state
         workflow.set_current_details(
-            f"**lane {self._lane}**{' paused' if state.paused else ''}: {len(state.queue)} bets queued, "
+            f"**lane {self._lane}** {lane_state}: {len(state.queue)} bets queued, {state.parked + len(state.overflow)} parked, "
             f"{len(state.in_flight)} batches in flight\n\n"
             f"accepted {state.counters.accepted}, duplicates {state.counters.duplicates}, "
             f"rejected {state.counters.rejected}, batches {state.counters.batches}\n\n{self._all_trouble()}"

@@ -1,4 +1,4 @@
-"""Named time-outs and retries of activities. None limits the attempts: what may pass by itself is tried until it does."""
+"""Named time-outs and retries of activities. None gives up: what may pass by itself is tried until it does, or told and tried again."""
 
 from datetime import timedelta
 from typing import Final
@@ -11,6 +11,21 @@ RETRY_UNTIL_DONE: Final = RetryPolicy(
     maximum_interval=timedelta(seconds=15),
     maximum_attempts=0,
 )
+
+RETRY_FOR_A_WHILE: Final = RetryPolicy(
+    initial_interval=timedelta(milliseconds=500),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(seconds=15),
+    maximum_attempts=8,
+)
+"""About 45 seconds, besides what the attempts take. Then the workflow says what is wrong and tries again by itself."""
+
+RETRY_LOCALLY: Final = RetryPolicy(
+    initial_interval=timedelta(milliseconds=500),
+    backoff_coefficient=2.0,
+    maximum_attempts=4,
+)
+"""About 4 seconds: what runs within a workflow task is not seen from outside until it ends."""
 
 HEARTBEAT_TIMEOUT: Final = timedelta(seconds=10)
 """How long a killed worker's long activity goes unnoticed."""

@@ -1,5 +1,9 @@
 """Starts again what nobody works on, then compares journal and chain: over all lanes, on a schedule and on demand."""
 
+import asyncio
+from collections.abc import Iterator
+from typing import Final
+
 from pydantic import BaseModel, ConfigDict
 from temporalio import workflow
 
@@ -11,21 +15,36 @@ with workflow.unsafe.imports_passed_through():
 
 
 class ReconciliationInput(BaseModel):
-    """How many lanes to compare."""
+    """How many lanes to compare. `full`: all batches that there are, not only what is new and some of the older ones."""
 
     model_config = ConfigDict(frozen=True)
 
     lanes: int
+    full: bool = True
+
+
+LANES_AT_ONCE: Final = 4
+"""A lane takes its time for every batch it has ever had; all at once would take the workers from the settlements."""
 
 
 @workflow.defn
 class Reconciliation:
     """Workflow `reconciliation`: its result is an extract of each lane's report; the journal has them whole."""
 
+    @workflow.init
+    def __init__(self, request: ReconciliationInput) -> None:
+        self._request = request
+        self._reports: dict[int, ReconciliationReport] = {}
+
     @workflow.run
     async def run(self, request: ReconciliationInput) -> list[ReconciliationReport]:
-        reports: list[ReconciliationReport] = []
-        for lane in range(request.lanes):
+        lanes = iter(range(request.lanes))
+        await asyncio.gather(*(self._reconcile(lanes) for _ in range(min(LANES_AT_ONCE, request.lanes))))
+        return self._in_order()
+
+    async def _reconcile(self, lanes: Iterator[int]) -> None:
+        """One of `lanes` after the other until none is left, which others take from, too."""
+        for lane in lanes:
             repairs = await workflow.execute_activity_method(
                 Recovering.recover_lane,
                 RecoverRequest(lane=lane),
@@ -34,22 +53,24 @@ class Reconciliation:
                 retry_policy=policies.RETRY_UNTIL_DONE,
                 summary=f"lane {lane}: what nobody works on",
             )
-            report = await workflow.execute_activity_method(
+            self._reports[lane] = await workflow.execute_activity_method(
                 Reconciling.reconcile_lane,
                 ReconcileRequest(
                     run_id=f"{workflow.info().run_id}/{lane}",
                     lane=lane,
-                    room=MAX_ANSWERED_BYTES // request.lanes,
+                    room=MAX_ANSWERED_BYTES // self._request.lanes,
                     found_before=tuple(repairs),
+                    full=self._request.full,
                 ),
                 start_to_close_timeout=policies.RECONCILE_TIMEOUT,
                 heartbeat_timeout=policies.HEARTBEAT_TIMEOUT,
                 retry_policy=policies.RETRY_UNTIL_DONE,
                 summary=f"lane {lane}",
             )
-            reports.append(report)
-            workflow.set_current_details("\n".join(f"- {_line(report)}" for report in reports))
-        return reports
+            workflow.set_current_details("\n".join(f"- {_line(report)}" for report in self._in_order()))
+
+    def _in_order(self) -> list[ReconciliationReport]:
+        return [self._reports[lane] for lane in sorted(self._reports)]
 
 
 def _line(report: ReconciliationReport) -> str:

@@ -10,7 +10,8 @@ copy gets back what it has lost of a batch that is on its way.
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 from temporalio import workflow
@@ -20,7 +21,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.claiming import Claiming, ClaimOutcome, ClaimRequest, Signed
     from activities.proving import Proving
     from activities.recording import Recording, StatusRequest
-    from activities.submitting import ConfirmRequest, SignRequest, SubmitRequest, Submitting
+    from activities.submitting import ConfirmRequest, SignRequest, Submitting
     from settlement import errors
     from settlement.batches import (
         DuplicateBet,
@@ -69,6 +70,9 @@ MENDED_FROM_OUTSIDE: Final = frozenset(
 )
 """Failures that an operator mends without touching the batch, so it tries again by itself."""
 
+OUTAGE_PAUSE: Final = timedelta(seconds=5)
+"""After an activity's retries have come to nothing, before the next ones."""
+
 TELLING_TRIES: Final = 8
 """How often a Batcher is told that a batch is closed, in about two minutes; one that is not there by then knows of no batch."""
 
@@ -78,6 +82,9 @@ one; two, where the journal held one that the history did not."""
 
 SHOWN_TRANSITIONS: Final = 30
 """The Web UI's details show this many of the latest; the journal has them all."""
+
+
+Result = TypeVar("Result")
 
 
 class ShownTransition(BaseModel):
@@ -94,9 +101,9 @@ class SettlementState(BaseModel):
     `sequence`: the next transition's number in the journal; `proved_sequence`: that of the latest to Proved.
     `refused`, `duplicates`: what the latest claim left out. `own_bets`: what it settles, if its input does not say that.
     `attempts`: how many transactions were signed, which numbers the next; `live`: those of them that may still land, as far as was
-    proven, all for `statement`. `taken`: a number that the chain has given to another batch. `forgotten`: the journal has lost the
-    batch, or its latest state. `landing`, `is_final`: how it landed, and that no fork can undo that. `told`: Batcher and bets know.
-    `pauses`: how often it has waited.
+    proven, all for `statement`; `unsent`: the latest is still to be sent, which makes transition `submitted_sequence`. `taken`: a
+    number that the chain has given to another batch. `forgotten`: the journal has lost the batch, or its latest state. `landing`,
+    `is_final`: how it landed, and that no fork can undo that. `told`: Batcher and bets know. `pauses`: how often it has waited.
     """
 
     status: BatchStatus = BatchStatus.PENDING
@@ -114,6 +121,8 @@ class SettlementState(BaseModel):
     proof: Proof | None = None
     attempts: int = 0
     live: list[SignedAttempt] = []
+    unsent: bool = False
+    submitted_sequence: int | None = None
     taken: int | None = None
     forgotten: bool = False
     landing: Landing | None = None
@@ -197,6 +206,15 @@ class ClosedBatch(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     batch_id: str
+
+
+class StuckBatch(BaseModel):
+    """What a Settlement tells its lane's Batcher while it does not get on: parked, or without an answer from chain or journal."""
+
+    model_config = ConfigDict(frozen=True)
+
+    batch_id: str
+    why: str
 
 
 @workflow.defn
@@ -287,10 +305,8 @@ class Settlement:
         """Whether `step` says that it is done. A failure that no retry of an activity can mend is dealt with, and it is not."""
         try:
             return await step()
-        except ActivityError as error:
-            if not isinstance(error.cause, ApplicationError):
-                raise
-            await self._recover(error.cause)
+        except ApplicationError as error:
+            await self._recover(error)
             return False
 
     async def _settle(self) -> bool:
@@ -312,10 +328,10 @@ class Settlement:
                 await self._fail("no bet is left to settle", alert=False)
                 return True
             await self._prove(outcome.statement)
-            await self._sign_and_submit()
+            await self._sign()
         while not await self._confirm():
             state.live = []
-            await self._sign_and_submit()
+            await self._sign()
             if workflow.info().is_continue_as_new_suggested():
                 return False
         return True
@@ -324,28 +340,30 @@ class Settlement:
         state = self._state
         if state.status is not BatchStatus.PENDING:
             self._enter(BatchStatus.PENDING, state.pending_detail)
-        outcome = await workflow.execute_activity_method(
-            Claiming.claim_batch,
-            ClaimRequest(
-                batch_id=self._batch_id,
-                lane=self._request.lane,
-                bets=self._request.bets or tuple(state.own_bets),
-                pending_detail=state.pending_detail,
-                taken=state.taken,
-                after=self._request.after if state.pauses < PREDECESSOR_PAUSES else (),
-                revived=self._request.revived,
-                own_bets=self._settles_own_bets,
-                number=state.number,
-                refused=tuple(state.refused),
-                duplicates=tuple(state.duplicates),
-                signed=Signed(statement=state.statement, attempts=tuple(state.live))
-                if state.statement and state.live
-                else None,
-            ),
-            start_to_close_timeout=policies.LONG_CALL_TIMEOUT,
-            heartbeat_timeout=policies.HEARTBEAT_TIMEOUT,
-            retry_policy=policies.RETRY_UNTIL_DONE,
-            summary=f"{self._bet_count} bets",
+        outcome = await self._through_outages(
+            partial(
+                workflow.execute_local_activity_method,
+                Claiming.claim_batch,
+                ClaimRequest(
+                    batch_id=self._batch_id,
+                    lane=self._request.lane,
+                    bets=self._request.bets or tuple(state.own_bets),
+                    pending_detail=state.pending_detail,
+                    taken=state.taken,
+                    after=self._request.after if state.pauses < PREDECESSOR_PAUSES else (),
+                    revived=self._request.revived,
+                    own_bets=self._settles_own_bets,
+                    number=state.number,
+                    refused=tuple(state.refused),
+                    duplicates=tuple(state.duplicates),
+                    signed=Signed(statement=state.statement, attempts=tuple(state.live))
+                    if state.statement and state.live
+                    else None,
+                ),
+                start_to_close_timeout=policies.LONG_CALL_TIMEOUT,
+                retry_policy=policies.RETRY_LOCALLY,
+                summary=f"{self._bet_count} bets",
+            )
         )
         if outcome.number is None:
             return outcome
@@ -356,7 +374,6 @@ class Settlement:
             state.live = []
         # The journal may be ahead of this run, so its count of the transitions goes on from there.
         state.sequence = outcome.sequence + 1
-        visibility.show(visibility.BATCH_NUMBER.value_set(outcome.number))
         if outcome.statement is not None and outcome.landing is None:
             self._enter(BatchStatus.PROVING)
             await self._report(final=False)
@@ -372,63 +389,58 @@ class Settlement:
         self._enter(BatchStatus.PROVED, f"{state.proof.milliseconds} ms")
 
     async def _proof(self, statement: Statement) -> Proof:
-        return await workflow.execute_activity_method(
-            Proving.prove_batch,
-            statement,
-            task_queue=names.PROVING_QUEUE,
-            start_to_close_timeout=policies.PROVE_TIMEOUT,
-            heartbeat_timeout=policies.HEARTBEAT_TIMEOUT,
-            retry_policy=policies.RETRY_UNTIL_DONE,
-            summary=f"batch {statement.number}: {len(statement.entries)} bets, circuit {statement.shape.name}",
+        return await self._through_outages(
+            partial(
+                workflow.execute_activity_method,
+                Proving.prove_batch,
+                statement,
+                task_queue=names.PROVING_QUEUE,
+                start_to_close_timeout=policies.PROVE_TIMEOUT,
+                heartbeat_timeout=policies.HEARTBEAT_TIMEOUT,
+                retry_policy=policies.RETRY_UNTIL_DONE,
+                summary=f"batch {statement.number}: {len(statement.entries)} bets, circuit {statement.shape.name}",
+            )
         )
 
-    async def _sign_and_submit(self) -> None:
-        """Brings one more signed transaction on its way, or again the one that may still land, unless the chain has the batch."""
+    async def _sign(self) -> None:
+        """Signs one more transaction, or gets the one that may still land, unless the chain has the batch. `_verdict` sends it."""
         state = self._state
         assert state.statement is not None
         if state.proof is None or state.proof.public_input != state.statement.public_input:
             # Confirmed by an earlier run, and undone since.
             state.proof = await self._proof(state.statement)
         try:
-            attempt = await workflow.execute_activity_method(
-                Submitting.sign_settlement,
-                SignRequest(
-                    batch_id=self._batch_id,
-                    statement=state.statement,
-                    proof=state.proof,
-                    attempt=state.attempts,
-                    proved_sequence=None if state.landing else state.proved_sequence,
-                    live=tuple(state.live),
-                ),
-                start_to_close_timeout=policies.LONG_CALL_TIMEOUT,
-                heartbeat_timeout=policies.HEARTBEAT_TIMEOUT,
-                retry_policy=policies.RETRY_UNTIL_DONE,
-                summary=f"batch {state.number}, attempt {state.attempts}",
+            attempt = await self._through_outages(
+                partial(
+                    workflow.execute_local_activity_method,
+                    Submitting.sign_settlement,
+                    SignRequest(
+                        batch_id=self._batch_id,
+                        statement=state.statement,
+                        proof=state.proof,
+                        attempt=state.attempts,
+                        proved_sequence=None if state.landing else state.proved_sequence,
+                        live=tuple(state.live),
+                    ),
+                    start_to_close_timeout=policies.LONG_CALL_TIMEOUT,
+                    retry_policy=policies.RETRY_LOCALLY,
+                    summary=f"batch {state.number}, attempt {state.attempts}",
+                )
             )
-        except ActivityError as error:
-            if isinstance(error.cause, ApplicationError) and error.cause.type == errors.AlreadySettled.__name__:
+        except ApplicationError as error:
+            if error.type == errors.AlreadySettled.__name__:
                 await self._pause("the chain's record of this batch to become final")
                 return
             raise
         state.attempts = max(state.attempts, attempt.attempt + 1)
-        # From here on the bytes may reach the chain, whatever happens to the activity that sends them.
+        # Once this workflow task is in the history the bytes may reach the chain, whatever happens to the activity that sends them.
         others = [known for known in state.live if known.signature != attempt.signature]
         state.live = [*others, attempt][-MAX_LIVE_ATTEMPTS:]
         # The journal holds by now what it had lost.
         state.forgotten = False
-        first = state.status is BatchStatus.PROVED
-        await workflow.execute_activity_method(
-            Submitting.submit_settlement,
-            SubmitRequest(
-                batch_id=self._batch_id, attempt=attempt, submitted_sequence=state.sequence if first else None
-            ),
-            start_to_close_timeout=policies.LONG_CALL_TIMEOUT,
-            heartbeat_timeout=policies.HEARTBEAT_TIMEOUT,
-            retry_policy=policies.RETRY_UNTIL_DONE,
-            summary=attempt.signature,
-        )
-        if first:
-            self._take_sequence()
+        state.unsent = True
+        if state.status is BatchStatus.PROVED:
+            state.submitted_sequence = self._take_sequence()
             self._enter(BatchStatus.SUBMITTED, attempt.signature)
 
     async def _confirm(self) -> bool:
@@ -444,20 +456,36 @@ class Settlement:
     async def _verdict(self, *, until_final: bool) -> Verdict:
         state = self._state
         assert state.statement is not None
-        return await workflow.execute_activity_method(
-            Submitting.confirm_settlement,
-            ConfirmRequest(
-                batch_id=self._batch_id,
-                statement=state.statement,
-                confirmed_sequence=state.sequence,
-                live=tuple(state.live),
-                until_final=until_final,
-            ),
-            start_to_close_timeout=policies.CONFIRM_TIMEOUT,
-            heartbeat_timeout=policies.HEARTBEAT_TIMEOUT,
-            retry_policy=policies.RETRY_UNTIL_DONE,
-            summary=f"batch {state.number}, {state.attempts} signed{', until final' if until_final else ''}",
+        request = ConfirmRequest(
+            batch_id=self._batch_id,
+            statement=state.statement,
+            confirmed_sequence=state.sequence,
+            live=tuple(state.live),
+            send=state.unsent,
+            submitted_sequence=state.submitted_sequence,
+            until_final=until_final,
         )
+        try:
+            verdict = await self._through_outages(
+                partial(
+                    workflow.execute_activity_method,
+                    Submitting.confirm_settlement,
+                    request,
+                    start_to_close_timeout=policies.CONFIRM_TIMEOUT,
+                    heartbeat_timeout=policies.HEARTBEAT_TIMEOUT,
+                    retry_policy=policies.RETRY_FOR_A_WHILE,
+                    summary=f"batch {state.number}, {state.attempts} signed{', until final' if until_final else ''}",
+                )
+            )
+        except ApplicationError:
+            self._note_sent()
+            raise
+        self._note_sent()
+        return verdict
+
+    def _note_sent(self) -> None:
+        """Should it not have been: whatever may still land is sent again in time."""
+        self._state.unsent, self._state.submitted_sequence = False, None
 
     async def _watch(self) -> None:
         """Stays with a batch that is Confirmed at a commitment which a fork can undo, until none can any more.
@@ -472,23 +500,21 @@ class Settlement:
             try:
                 if is_refused:
                     # The ledger says of its failed attempt the same as before until it is followed by another.
-                    await self._sign_and_submit()
+                    await self._sign()
                     is_refused = False
                 verdict = await self._verdict(until_final=True)
                 if verdict.standing is Standing.SETTLED and verdict.landing is not None:
                     state.landing, state.is_final = verdict.landing, True
                 else:
                     state.live = []
-                    await self._sign_and_submit()
+                    await self._sign()
                 failures = 0
                 self._show_wait("" if state.is_final else "the batch to land again: a fork has undone it")
-            except ActivityError as error:
-                if not isinstance(error.cause, ApplicationError):
-                    raise
-                is_refused = error.cause.type in REFUSED_FOR_GOOD
+            except ApplicationError as error:
+                is_refused = error.type in REFUSED_FOR_GOOD
                 if is_refused:
                     state.live = []
-                why = mending.reason(error.cause)
+                why = mending.reason(error)
                 workflow.logger.error("%s, which a fork has undone, does not land again: %s", self._batch_id, why)
                 self._show_wait(f"the batch to land again, which a fork has undone: {why}")
                 await workflow.sleep(mending.pause_after(failures), summary=why[: mending.MAX_SUMMARY_CHARS])
@@ -527,8 +553,37 @@ class Settlement:
         if state.live and not state.forgotten:
             await self._record(BatchStatus.SUBMITTED, reason, alert=False)
 
+    async def _through_outages(self, call: Callable[[], Awaitable[Result]]) -> Result:
+        """The result of an activity that is tried for a while: again and again, and meanwhile people and the lane are told why.
+
+        What no retry can mend is raised as `ApplicationError`, as local activities raise it.
+        """
+        is_out = False
+        while True:
+            try:
+                result = await call()
+            except FailureError as error:
+                cause = error.cause if isinstance(error, ActivityError) else error
+                if isinstance(cause, ApplicationError) and cause.non_retryable:
+                    raise cause from None
+                why = mending.reason(cause) if isinstance(cause, ApplicationError) else str(cause)
+                self._show_wait(f"what does not answer: {why}")
+                if is_out:
+                    await self._tell_stuck(why)
+                await workflow.sleep(OUTAGE_PAUSE, summary=why[: mending.MAX_SUMMARY_CHARS])
+                is_out = True
+                state = self._state
+                if state.told or state.landing is None:
+                    self._continue_as_new_if_suggested()
+            else:
+                if is_out:
+                    self._show_wait("")
+                return result
+
     async def _fail(self, detail: str, *, alert: bool) -> None:
         await self._record(BatchStatus.FAILED, detail, alert=alert)
+        if alert:
+            await self._tell_stuck(detail)
 
     async def _record(self, status: BatchStatus, detail: str, *, alert: bool) -> None:
         self._enter(status, detail)
@@ -576,7 +631,8 @@ class Settlement:
         state.status = status
         state.transitions.append(ShownTransition(status=status, at=workflow.now(), detail=detail))
         del state.transitions[:-SHOWN_TRANSITIONS]
-        visibility.show(visibility.BATCH_STATUS.value_set(status.value))
+        number = [] if state.number is None else [visibility.BATCH_NUMBER.value_set(state.number)]
+        visibility.show(visibility.BATCH_STATUS.value_set(status.value), *number)
         self._refresh_details()
 
     def _refresh_details(self) -> None:
@@ -602,6 +658,11 @@ class Settlement:
         news = BatchNews(batch_id=self._batch_id, lane=self._request.lane, number=self._state.number, final=final)
         for bet_id in self._request.tracked:
             await _signal(names.bet_workflow_id(bet_id), "news", news)
+
+    async def _tell_stuck(self, why: str) -> None:
+        """For the lane's circuit breaker. Not repeated: a batch that stays stuck tells again at its next try."""
+        stuck = StuckBatch(batch_id=self._batch_id, why=why)
+        await _signal(names.batcher_id(self._request.lane), "settlement_stuck", stuck)
 
     async def _tell_batcher(self) -> None:
         """Makes room in the lane. Repeated for a while: a lane that never hears of it cuts fewer batches at once for ever."""

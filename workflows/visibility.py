@@ -9,7 +9,8 @@ LANE: Final = SearchAttributeKey.for_int("CroupierLane")
 BATCH_NUMBER: Final = SearchAttributeKey.for_int("CroupierBatchNumber")
 BATCH_STATUS: Final = SearchAttributeKey.for_keyword("CroupierBatchStatus")
 BATCH_ID: Final = SearchAttributeKey.for_keyword("CroupierBatchId")
-SEARCH_ATTRIBUTES: Final[tuple[SearchAttributeKey[Any], ...]] = (LANE, BATCH_NUMBER, BATCH_STATUS, BATCH_ID)
+LANE_STATE: Final = SearchAttributeKey.for_keyword("CroupierLaneState")
+SEARCH_ATTRIBUTES: Final[tuple[SearchAttributeKey[Any], ...]] = (LANE, BATCH_NUMBER, BATCH_STATUS, BATCH_ID, LANE_STATE)
 
 
 def show(*updates: SearchAttributeUpdate[Any]) -> None:

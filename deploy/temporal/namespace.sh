@@ -36,7 +36,8 @@ ensure_attribute() {
 # A workflow that sets an attribute before every part of the server knows it would fail: wait for the caches.
 attributes_are_known() {
   temporal workflow count >/dev/null --query \
-    "CroupierLane = 0 AND CroupierBatchNumber = 0 AND CroupierBatchStatus = 'none' AND CroupierBatchId = 'none'"
+    "CroupierLane = 0 AND CroupierBatchNumber = 0 AND CroupierBatchStatus = 'none' AND CroupierBatchId = 'none' \
+     AND CroupierLaneState = 'none'"
 }
 
 retry server_serves
@@ -45,5 +46,6 @@ retry ensure_attribute CroupierLane Int
 retry ensure_attribute CroupierBatchNumber Int
 retry ensure_attribute CroupierBatchStatus Keyword
 retry ensure_attribute CroupierBatchId Keyword
+retry ensure_attribute CroupierLaneState Keyword
 retry attributes_are_known
 echo "namespace $TEMPORAL_NAMESPACE is ready"

@@ -15,13 +15,13 @@ from temporalio.client import WorkflowHandle
 
 import composition
 from client.intake import TemporalIntake
+from client.placing import Placer
 from embedded.demo.report import DemoBalance, DemoBatch, DemoReport
 from embedded.demo.scenario import POOR_PLAYERS_LAMPORTS, Scenario, Sending, make_scenario
 from embedded.stack import BANKROLL_LAMPORTS, Stack
 from journal.adapter import SqlJournal
 from ledger.adapter import SolanaLedger
 from ledger.keys import load_or_create_keypair
-from operations.placing import place_all
 from operations.provisioning import LAMPORTS_PER_SOL, Progress
 from operations.reconciling import reconcile
 from operations.vaults import fund_vaults
@@ -179,7 +179,7 @@ class _Demo:
 
         async def send(sendings: Sequence[Sending]) -> None:
             updates = [sending.content for sending in sendings if sending.door is Door.UPDATE]
-            async for _ in place_all(self._intake, updates):
+            async for _ in Placer(self._intake).stream(updates):
                 count()
             for sending in sendings:
                 if sending.door is Door.SIGNAL:

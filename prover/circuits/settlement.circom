@@ -4,11 +4,17 @@ pragma circom 2.1.0;
 // and the bets, the nets and the batch's identity are bound into one public signal.
 //
 // The commitments (packs, bets root, public input) are those of settlement/commitment.py, to which tests hold this file.
-// Conservation needs no constraint: the house's delta enters the public input only as the negated sum of the nets.
+// The nets are no inputs: what the bets' deltas sum to goes into the public input as it is, and conservation needs no constraint,
+// for the house's delta enters it as the negated sum.
 //
 // Not proven here: that stakes, guesses and outcomes are genuine; that vaults are distinct (the program demands strictly
-// increasing indices); that `identity` and `vaults` are well packed (the program packs them itself from what it is about to
-// change, so another packing is merely another public input); that unused places are empty.
+// increasing indices); that `scope` is the hash of the batch's identity and vaults, and that nets and house fit 64 bits (the program
+// makes the public input itself, from what it is about to change, so anything else is merely another public input); that unused
+// places are empty.
+//
+// A bet in a slot that there is not: in a trio that there is not, the demultiplexer refuses it. In the last trio, where PLAYERS is
+// no multiple of three, its delta stands in the public input where the program, which knows PLAYERS nets, has nothing: under no
+// public input of the program's is there a proof. A delta of zero, so a stake of zero, changes nothing wherever it is.
 //
 // Every signal is assigned with <== or constrained with ===; the only hints (<--) are the bits in circomlib's Num2Bits,
 // which fewer than 254 bits make unique. So the witness is a function of the inputs.
@@ -43,85 +49,78 @@ template Boolean() {
 }
 
 // Hands `in` to the output that the bits (least significant first) number, and zero to all others, by halving: of a node's
-// two children the right one is in·bit and the left one the rest, so the outputs always sum to `in`.
-template Demultiplexer(BITS) {
+// two children the right one is in·bit and the left one the rest, so the outputs always sum to `in`. Where the right one would
+// lead to no output, in·bit must be zero: so bits that number no output are refused unless `in` is zero.
+template Demultiplexer(OUTPUTS) {
+    var BITS = bitsToCount(OUTPUTS);
     signal input in;
     signal input bits[BITS];
-    signal output out[1 << BITS];
+    signal output out[OUTPUTS];
 
     // As in a heap: node 1 is the root, node n's children are 2n and 2n + 1.
     signal nodes[1 << (BITS + 1)];
     nodes[0] <== 0;
     nodes[1] <== in;
     for (var level = 0; level < BITS; level++) {
+        var bit = BITS - 1 - level;
         for (var node = 1 << level; node < 1 << (level + 1); node++) {
-            nodes[2 * node + 1] <== nodes[node] * bits[BITS - 1 - level];
-            nodes[2 * node] <== nodes[node] - nodes[2 * node + 1];
+            var firstOutput = (node - (1 << level)) << (bit + 1);
+            if (firstOutput + (1 << bit) < OUTPUTS) {
+                nodes[2 * node + 1] <== nodes[node] * bits[bit];
+                nodes[2 * node] <== nodes[node] - nodes[2 * node + 1];
+            } else {
+                if (firstOutput < OUTPUTS) {
+                    nodes[node] * bits[bit] === 0;
+                }
+                nodes[2 * node + 1] <== 0;
+                nodes[2 * node] <== nodes[node];
+            }
         }
     }
-    for (var i = 0; i < 1 << BITS; i++) {
+    for (var i = 0; i < OUTPUTS; i++) {
         out[i] <== nodes[(1 << BITS) + i];
     }
 }
 
-// One bet: its pack for the bets root, and its delta in the accumulator of its player's pair of slots. The even slot of a
-// pair counts in units of 1, the odd one in units of 2^PAIR_BITS.
-template Bet(SLOT_BITS, STAKE_BITS, PAIR_BITS) {
+// One bet: its pack for the bets root, its delta, and the delta in the accumulator of its player's trio of slots. The slots of a
+// trio count in units of 1, 2^NET_STRIDE and 2^(2·NET_STRIDE).
+template Bet(TRIOS, STAKE_BITS, NET_STRIDE) {
+    var TRIO_BITS = bitsToCount(TRIOS);
     signal input stake;
     signal input guess;
     signal input outcome;
-    signal input slot;
+    signal input trio;
+    signal input isSecond;
+    signal input isThird;
     signal output pack;
-    signal output pairs[1 << (SLOT_BITS - 1)];
+    signal output delta;
+    signal output trios[TRIOS];
 
     component stakeBits = Num2Bits(STAKE_BITS);
     stakeBits.in <== stake;
-    component slotBits = Num2Bits(SLOT_BITS);
-    slotBits.in <== slot;
+    component trioBits = Num2Bits(TRIO_BITS);
+    trioBits.in <== trio;
     component guessIsBoolean = Boolean();
     guessIsBoolean.in <== guess;
     component outcomeIsBoolean = Boolean();
     outcomeIsBoolean.in <== outcome;
+    component isSecondIsBoolean = Boolean();
+    isSecondIsBoolean.in <== isSecond;
+    component isThirdIsBoolean = Boolean();
+    isThirdIsBoolean.in <== isThird;
+    isSecond * isThird === 0;
 
+    var slot = 3 * trio + isSecond + 2 * isThird;
     pack <== stake + (1 << STAKE_BITS) * guess + (1 << (STAKE_BITS + 1)) * outcome + (1 << (STAKE_BITS + 2)) * slot;
 
     // +stake if the guess is the outcome, else -stake: stake·(1 - 2·guess)·(1 - 2·outcome).
     signal guessAndOutcome <== guess * outcome;
-    signal delta <== stake * (1 - 2 * guess - 2 * outcome + 4 * guessAndOutcome);
+    delta <== stake * (1 - 2 * guess - 2 * outcome + 4 * guessAndOutcome);
 
-    signal oddDelta <== slotBits.out[0] * delta;
-    component demultiplexer = Demultiplexer(SLOT_BITS - 1);
-    demultiplexer.in <== delta + ((1 << PAIR_BITS) - 1) * oddDelta;
-    for (var i = 0; i < SLOT_BITS - 1; i++) {
-        demultiplexer.bits[i] <== slotBits.out[i + 1];
-    }
-    for (var pair = 0; pair < 1 << (SLOT_BITS - 1); pair++) {
-        pairs[pair] <== demultiplexer.out[pair];
-    }
-}
-
-// The nets hold what the bets' deltas sum to, and each fits a signed 64-bit amount; `out` is the nets with 2^63 added.
-// The sum over a pair determines both of its nets: sums of deltas stay below BETS·2^63 and nets below 2^64, so for up to
-// 2^15 bets no difference between them reaches 2^80.
-template Nets(BETS, PLAYERS, PAIR_BITS, NET_BITS) {
-    signal input pairs[BETS][PLAYERS \ 2];
-    signal input nets[PLAYERS];
-    signal output out[PLAYERS];
-
-    assert(BETS <= 1 << 15);
-    component netBits[PLAYERS];
-    for (var player = 0; player < PLAYERS; player++) {
-        out[player] <== nets[player] + (1 << (NET_BITS - 1));
-        netBits[player] = Num2Bits(NET_BITS);
-        netBits[player].in <== out[player];
-    }
-    for (var pair = 0; pair < PLAYERS \ 2; pair++) {
-        var sum = 0;
-        for (var bet = 0; bet < BETS; bet++) {
-            sum += pairs[bet][pair];
-        }
-        sum === nets[2 * pair] + (1 << PAIR_BITS) * nets[2 * pair + 1];
-    }
+    component demultiplexer = Demultiplexer(TRIOS);
+    demultiplexer.in <== delta * (1 + ((1 << NET_STRIDE) - 1) * isSecond + ((1 << (2 * NET_STRIDE)) - 1) * isThird);
+    demultiplexer.bits <== trioBits.out;
+    trios <== demultiplexer.out;
 }
 
 // Packs `COUNT` values of `BITS` bits each, `PER_ELEMENT` to a field element, the first lowest.
@@ -190,69 +189,69 @@ template PoseidonChain(COUNT, WIDTH) {
     out <== hashes[links - 1].out;
 }
 
-// PLAYERS must be a power of two, at least 4. The widths below are the constants of settlement/commitment.py.
+// What nets the public input tells of is unambiguous: a trio's element is the sum of its deltas in units of powers of 2^NET_STRIDE,
+// and the program's the same of its nets. The deltas of up to 2^15 bets sum to less than 2^78 and nets are at most 2^63, so that
+// equal elements, whose difference is below 2^240 and thus no multiple of the field's order, have equal digits.
+//
+// PLAYERS need be neither a power of two nor a multiple of three; at least 4. The widths below are the constants of
+// settlement/commitment.py.
 template Settlement(BETS, PLAYERS) {
     var STAKE_BITS = 63;
-    var PACK_BITS = 73;
+    var SLOT_BITS = 8;
     var PACKS_PER_ELEMENT = 3;
     var ELEMENTS_PER_NODE = 11;
-    var VAULTS_PER_ELEMENT = 7;
     var NET_BITS = 64;
     var NETS_PER_ELEMENT = 3;
+    var NET_STRIDE = 80;
     var POSEIDON_MAX_INPUTS = 12;
-    var PAIR_BITS = 80;
 
-    var SLOT_BITS = bitsToCount(PLAYERS);
-    assert(PLAYERS == 1 << SLOT_BITS);
-    assert(SLOT_BITS >= 2 && STAKE_BITS + 2 + SLOT_BITS <= PACK_BITS);
+    var TRIOS = groups(PLAYERS, NETS_PER_ELEMENT);
+    assert(BETS <= 1 << 15);
+    assert(TRIOS >= 2 && NETS_PER_ELEMENT << bitsToCount(TRIOS) <= 1 << SLOT_BITS);
     var ELEMENTS = groups(BETS, PACKS_PER_ELEMENT);
-    var VAULT_ELEMENTS = groups(PLAYERS, VAULTS_PER_ELEMENT);
-    var NET_ELEMENTS = groups(PLAYERS, NETS_PER_ELEMENT);
 
-    signal input identity;
+    signal input scope;
     signal input idsDigest;
     signal input stakes[BETS];
     signal input guesses[BETS];
     signal input outcomes[BETS];
-    signal input slots[BETS];
-    signal input vaults[VAULT_ELEMENTS];
-    signal input nets[PLAYERS];
+    signal input trios[BETS];
+    signal input seconds[BETS];
+    signal input thirds[BETS];
     signal output publicInput;
 
     component bets[BETS];
-    component packs = Pack(BETS, PACKS_PER_ELEMENT, PACK_BITS);
-    component checkedNets = Nets(BETS, PLAYERS, PAIR_BITS, NET_BITS);
+    component packs = Pack(BETS, PACKS_PER_ELEMENT, STAKE_BITS + 2 + SLOT_BITS);
+    var houseDelta = 0;
     for (var i = 0; i < BETS; i++) {
-        bets[i] = Bet(SLOT_BITS, STAKE_BITS, PAIR_BITS);
+        bets[i] = Bet(TRIOS, STAKE_BITS, NET_STRIDE);
         bets[i].stake <== stakes[i];
         bets[i].guess <== guesses[i];
         bets[i].outcome <== outcomes[i];
-        bets[i].slot <== slots[i];
+        bets[i].trio <== trios[i];
+        bets[i].isSecond <== seconds[i];
+        bets[i].isThird <== thirds[i];
         packs.in[i] <== bets[i].pack;
-        checkedNets.pairs[i] <== bets[i].pairs;
+        houseDelta -= bets[i].delta;
     }
 
     component root = BetsRoot(ELEMENTS, ELEMENTS_PER_NODE);
     root.idsDigest <== idsDigest;
     root.elements <== packs.out;
 
-    checkedNets.nets <== nets;
-    component packedNets = Pack(PLAYERS, NETS_PER_ELEMENT, NET_BITS);
-    packedNets.in <== checkedNets.out;
-    var houseDelta = 0;
-    for (var player = 0; player < PLAYERS; player++) {
-        houseDelta -= nets[player];
-    }
-
-    component digest = PoseidonChain(3 + VAULT_ELEMENTS + NET_ELEMENTS, POSEIDON_MAX_INPUTS);
-    digest.in[0] <== identity;
+    component digest = PoseidonChain(3 + TRIOS, POSEIDON_MAX_INPUTS);
+    digest.in[0] <== scope;
     digest.in[1] <== root.out;
     digest.in[2] <== houseDelta + (1 << (NET_BITS - 1));
-    for (var i = 0; i < VAULT_ELEMENTS; i++) {
-        digest.in[3 + i] <== vaults[i];
-    }
-    for (var i = 0; i < NET_ELEMENTS; i++) {
-        digest.in[3 + VAULT_ELEMENTS + i] <== packedNets.out[i];
+    for (var trio = 0; trio < TRIOS; trio++) {
+        var nets = 0;
+        for (var i = 0; i < smaller(NETS_PER_ELEMENT, PLAYERS - trio * NETS_PER_ELEMENT); i++) {
+            nets += 1 << (NET_BITS - 1 + NET_STRIDE * i);
+        }
+        for (var i = 0; i < BETS; i++) {
+            nets += bets[i].trios[trio];
+        }
+        digest.in[3 + trio] <== nets;
     }
     publicInput <== digest.out;
 }

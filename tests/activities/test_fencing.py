@@ -13,7 +13,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.claiming import Claiming, ClaimOutcome, ClaimRequest
 from activities.recording import Recording, StatusRequest
-from activities.submitting import ConfirmRequest, SignRequest, SubmitRequest, Submitting
+from activities.submitting import ConfirmRequest, SignRequest, Submitting
 from journal.adapter import SqlJournal
 from journal.migrate import upgrade
 from settlement.batches import BatchSummary, BetRecord, BetStatus, SignedAttempt, Standing, Statement, Vault, batch_id
@@ -76,9 +76,14 @@ class Bank:
         """Takes the batch all the way."""
         statement, proved = await self.claimed()
         attempt = await self.sign(statement, proved)
-        submit = SubmitRequest(batch_id=BATCH, attempt=attempt, submitted_sequence=proved + 1)
-        await run(self._submitting.submit_settlement, submit)
-        confirm = ConfirmRequest(batch_id=BATCH, statement=statement, confirmed_sequence=proved + 2)
+        confirm = ConfirmRequest(
+            batch_id=BATCH,
+            statement=statement,
+            live=(attempt,),
+            send=True,
+            submitted_sequence=proved + 1,
+            confirmed_sequence=proved + 2,
+        )
         verdict = await run(self._submitting.confirm_settlement, confirm)
         assert verdict.standing is Standing.SETTLED
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from activities.claiming import Claiming, ClaimOutcome, ClaimRequest, Signed
-from activities.submitting import ConfirmRequest, SignRequest, SubmitRequest, Submitting
+from activities.submitting import ConfirmRequest, SignRequest, Submitting
 from journal.adapter import SqlJournal
 from journal.migrate import upgrade
 from settlement.batches import (
@@ -187,9 +187,16 @@ async def test_a_step_that_cannot_follow_on_an_older_journal_is_mended_by_anothe
     between = Copy(bank.path)
     attempt = await bank.sign(statement, proved)
     between.restore()
-    submit = SubmitRequest(batch_id=BATCH, attempt=attempt, submitted_sequence=proved + 1)
+    send = ConfirmRequest(
+        batch_id=BATCH,
+        statement=statement,
+        live=(attempt,),
+        send=True,
+        submitted_sequence=proved + 1,
+        confirmed_sequence=proved + 2,
+    )
     submitting = Submitting(bank.journal, bank.ledger)
-    assert await failure(run(submitting.submit_settlement, submit)) == ("BatchUnknown", False)
+    assert await failure(run(submitting.confirm_settlement, send)) == ("BatchUnknown", False)
     again = await bank.ask(number=1, signed=Signed(statement=statement, attempts=(attempt,)))
     assert (again.statement, await bank.journal.attempts(BATCH)) == (statement, [attempt])
 

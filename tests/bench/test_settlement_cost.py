@@ -18,12 +18,16 @@ FULL_BATCH_UNITS = 200_000
 
 def test_the_command_settles_real_batches_and_tells_what_each_has_cost(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
-    command = [sys.executable, "-m", "bench", "--quick", "--json", str(report)]
+    command = [sys.executable, "-m", "bench", "--quick", "--only", "settlement-cost", "--json", str(report)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False)
     assert done.returncode == 0, done.stderr
     measured = json.loads(report.read_text())
-    costs = measured["settlement_cost"]
-    assert measured["versions"].keys() == {"groth16py", "solders"}
+    costs = measured["measured"]["settlement_cost"]
+    assert measured["versions"].keys() >= {"python", "temporal", "temporalio", "groth16py", "solders"}
+    assert measured["commands"]["compute_units_per_bet"] == 'make bench ARGS="--only settlement-cost"'
+    fullest = max(costs, key=lambda cost: (cost["bets"], cost["players"]))
+    assert measured["compute_units_per_bet"] == pytest.approx(fullest["compute_units"] / fullest["bets"], abs=0.01)
+    assert not measured["errors"]
     assert [cost["shape"] for cost in costs] == [shape.name for shape in QUICK_SHAPES for _ in range(QUICK_LEVELS)]
     for cost in costs:
         assert 0 < cost["compute_units"] <= FULL_BATCH_UNITS

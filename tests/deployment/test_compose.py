@@ -17,9 +17,8 @@ import pytest
 import yaml
 from temporalio.envconfig import ClientConfigProfile
 
-from embedded.site import UPDATE_BYTES_SETTING
+from embedded.site import TEMPORAL_SETTINGS
 from settings import PREFIX, Settings
-from settlement.limits import MAX_IN_FLIGHT_UPDATE_BYTES
 from workflows import names
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -357,7 +356,7 @@ class TestTheCommands:
         service = SERVICES["temporal"]
         file = Path(environment(service)["DYNAMIC_CONFIG_FILE_PATH"])
         configured = yaml.safe_load((ROOT / mounts(service)[str(file.parent)] / file.name).read_text())
-        assert configured[UPDATE_BYTES_SETTING] == [{"value": MAX_IN_FLIGHT_UPDATE_BYTES}]
+        assert configured == {name: [{"value": value}] for name, value in TEMPORAL_SETTINGS.items()}
 
 
 class TestTheDockerfile:

@@ -19,22 +19,26 @@ from solders.pubkey import Pubkey
 
 import composition
 from client.intake import TemporalIntake
+from client.placing import Placer
 from embedded import processes
 from embedded.processes import Child
-from embedded.site import ROOT
-from embedded.stack import Stack, running_stack
+from embedded.site import HOST, ROOT, Site
+from embedded.stack import BANKROLL_LAMPORTS, Stack, running_stack
 from journal.adapter import SqlJournal
 from ledger import layout
 from ledger.adapter import SolanaLedger
 from ledger.keys import load_keypair
 from ledger.provisioning import Provisioner
 from ledger.rpc import RpcClient
-from operations.placing import place_all
+from localnet.server import serve
+from operations.provisioning import provision
 from operations.reconciling import reconcile
+from settings import load_settings
 from settlement.batches import BatchSummary, BetRecord, BetStatus
 from settlement.bets import Bet
 from settlement.intake import BetOutcome
 from settlement.netting import net_by_player
+from tests.e2e.forks import run_forked
 
 T = TypeVar("T")
 
@@ -46,6 +50,7 @@ PATIENCE_SECONDS: Final = 60.0
 POLL_SECONDS: Final = 0.02
 COMMAND_SECONDS: Final = 60.0
 READY_LINES: Final = {"worker": "worker ready", "ledger": "ready at"}
+PROVISIONING_SLOT_SECONDS: Final = 0.01
 USUAL_PORTS: Final = (7233, 8233, 8899)
 OUR_VARIABLES: Final = ("CROUPIER_", "TEMPORAL_")
 
@@ -85,20 +90,30 @@ def clean_environment(**variables: str) -> dict[str, str]:
 
 async def run(command: Sequence[str | Path], variables: dict[str, str], seconds: float = COMMAND_SECONDS) -> Finished:
     """Runs a command in the repository with a clean environment and `variables`. It may take so many seconds."""
+    program, *arguments = map(str, command)
+    try:
+        if program == sys.executable and arguments[0].endswith(".py"):
+            return Finished(*await run_forked(arguments, ROOT, clean_environment(**variables), seconds))
+        return await _run(command, clean_environment(**variables), seconds)
+    except TimeoutError:
+        raise AssertionError(f"{command} did not end within {seconds:.0f} s") from None
+
+
+async def _run(command: Sequence[str | Path], variables: dict[str, str], seconds: float) -> Finished:
     process = await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         cwd=ROOT,
-        env=clean_environment(**variables),
+        env=variables,
     )
     try:
         out, err = await asyncio.wait_for(process.communicate(), seconds)
     except TimeoutError:
         process.kill()
         await process.wait()
-        raise AssertionError(f"{command} did not end within {seconds:.0f} s") from None
+        raise
     assert process.returncode is not None
     return Finished(process.returncode, out.decode(), err.decode())
 
@@ -136,6 +151,18 @@ def state_directory(parent: Path, circuit_keys: Path) -> Path:
     return var
 
 
+async def provisioned_directory(parent: Path, circuit_keys: Path, lanes: int = 1) -> Path:
+    """As `state_directory`, with all that a stack would first set up there, for which each step takes it a slot or two of its own."""
+    var = state_directory(parent, circuit_keys)
+    site = Site.on(var)
+    site.make()
+    async with serve(var / "ledger.db", HOST, 0, PROVISIONING_SLOT_SECONDS) as ledger:
+        variables = {"CROUPIER_VAR": str(var), "CROUPIER_RPC_URL": ledger.url, "CROUPIER_LANES": str(lanes)}
+        with environment(site.environment() | variables):
+            await provision(load_settings(), bankroll_lamports=BANKROLL_LAMPORTS, faucet=True, progress=_silent)
+    return var
+
+
 @dataclass
 class Machine:
     """One stack on directory `var`, with funded players on lane 0. `players`: their keys."""
@@ -169,8 +196,10 @@ class Machine:
         return made
 
     async def place(self, bets: Sequence[Bet]) -> list[BetOutcome]:
-        """Places bets by update."""
-        return [outcome async for outcome in place_all(self.intake, [as_json(bet) for bet in bets])]
+        """Places bets by update. The answers are in the order of the bets."""
+        answers = [answer async for answer in Placer(self.intake).stream(bets)]
+        answers.sort(key=lambda answer: answer.position)
+        return [*answers]
 
     async def batch_of(self, bet: Bet) -> str:
         """The batch that has claimed a bet, once one has."""
@@ -185,13 +214,18 @@ class Machine:
 
     async def settled(self, bets: Sequence[Bet]) -> list[BetRecord]:
         """The bets' records, once all are settled."""
+        records: list[BetRecord] = []
 
-        async def records() -> list[BetRecord] | None:
-            found = [await self.journal.bet(bet.bet_id) for bet in bets]
-            settled = [record for record in found if record is not None and record.status is BetStatus.SETTLED]
-            return settled if len(settled) == len(bets) else None
+        # What is settled stays so. Asking for all each time would keep a core busy that the stack needs.
+        async def settled() -> list[BetRecord] | None:
+            while len(records) < len(bets):
+                record = await self.journal.bet(bets[len(records)].bet_id)
+                if record is None or record.status is not BetStatus.SETTLED:
+                    return None
+                records.append(record)
+            return records
 
-        return await eventually(f"{len(bets)} bets are settled", records)
+        return await eventually(f"{len(bets)} bets are settled", settled)
 
     async def balances(self) -> Balances:
         """What the chain says now."""

@@ -12,12 +12,12 @@ from embedded.site import BIN
 from ledger.rpc import RpcClient
 from operations import circuits
 from operations.circuits import register_circuits
-from prover.keys import key_files, load_verifying_key
-from prover.storing import put
-from settlement.circuits import ACCEPT_FORGEABLE_KEYS, KeyOrigin
+from prover.keys import load_verifying_key
+from settlement.circuits import ACCEPT_FORGEABLE_KEYS
 from settlement.errors import KeyRefused
 from settlement.shapes import DEFAULT_SHAPES, Shape
 from tests.e2e.machine import Finished, Machine, run
+from tests.prover.copying import put_copy
 
 SMALL, LARGE = DEFAULT_SHAPES
 
@@ -35,15 +35,7 @@ def wrong_keys(machine: Machine, tmp_path: Path) -> Path:
 
 
 def make_wrong(keys: Path) -> None:
-    files, drafts = key_files(keys, LARGE), keys / "drafts"
-    drafts.mkdir()
-    put(
-        keys,
-        SMALL,
-        KeyOrigin.DEVELOPMENT,
-        proving_key=Path(shutil.copy(files.proving_key, drafts / "proving_key")),
-        verifying_key=Path(shutil.copy(files.verifying_key, drafts / "verifying_key")),
-    )
+    put_copy(keys, SMALL, of=keys, of_shape=LARGE)
 
 
 def digests(machine: Machine, wrong_keys: Path) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from embedded.stack import Stack, running_stack
 from settings import VAR_VARIABLE, InvalidSetting
 from settlement.bets import RejectionReason
 from settlement.shapes import DEFAULT_SHAPES, SHAPES
-from tests.e2e.machine import Machine, environment, state_directory
+from tests.e2e.machine import Machine, environment, provisioned_directory
 
 PLAN = DemoPlan(bets=80, players=12, seed=7)
 """Enough for one full batch and a small one, so that both circuits are used."""
@@ -98,7 +98,7 @@ async def test_report_that_can_no_longer_be_written_is_named(report: DemoReport,
 @pytest.fixture(scope="module")
 async def hasty(tmp_path_factory: pytest.TempPathFactory, circuit_keys: Path) -> AsyncGenerator[tuple[Stack, Path]]:
     """A stack that calls a batch Confirmed long before it is final, and its state."""
-    var = state_directory(tmp_path_factory.mktemp("hasty"), circuit_keys)
+    var = await provisioned_directory(tmp_path_factory.mktemp("hasty"), circuit_keys)
     hasty = {"CROUPIER_COMMITMENT": "confirmed", "CROUPIER_WINDOW_SECONDS": "0.5", VAR_VARIABLE: str(var)}
     with environment(hasty):
         async with running_stack(var, {}, silent, slot_ms=SLOT_MS) as stack:

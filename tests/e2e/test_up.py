@@ -19,28 +19,28 @@ from tests.e2e.machine import (
     Finished,
     environment,
     eventually,
+    provisioned_directory,
     run,
-    state_directory,
     usual_ports_taken,
 )
 
 RUNNING = "Croupier is running"
 START_SECONDS = 90.0
 END_SECONDS = 30.0
-LANES = "2"
+LANES = 2
 """Set for `up` only: other terminals must learn it from the stack."""
 
 
 @pytest.fixture(scope="module")
-def var(tmp_path_factory: pytest.TempPathFactory, circuit_keys: Path) -> Path:
-    return state_directory(tmp_path_factory.mktemp("up"), circuit_keys)
+async def var(tmp_path_factory: pytest.TempPathFactory, circuit_keys: Path) -> Path:
+    return await provisioned_directory(tmp_path_factory.mktemp("up"), circuit_keys, LANES)
 
 
 @asynccontextmanager
 async def running_up(var: Path) -> AsyncGenerator[Child]:
     """`starter.py up` on `var`, once it says that it is running; ended with SIGKILL if the test leaves it running."""
     with usual_ports_taken():
-        with environment({"CROUPIER_VAR": str(var), "CROUPIER_LANES": LANES}):
+        with environment({"CROUPIER_VAR": str(var), "CROUPIER_LANES": str(LANES)}):
             command = [sys.executable, "starter.py", "up"]
             up = await processes.start("up", command, log=var.parent / "up.log", folder=ROOT)
         try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import random
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,16 +15,19 @@ from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 from solders.system_program import ID as SYSTEM_PROGRAM
 
-from ledger import layout, lookup_tables, provisioning, table_filling
+from ledger import instructions, layout, lookup_tables, table_filling
 from ledger.landing import Job, Lander
 from ledger.lookup_tables import (
     MAX_PLAYERS_WITHOUT_TABLES,
-    MAX_TABLES_PER_LANE,
     NO_TABLES,
     LaneTables,
     LookupTable,
+    max_players,
+    max_tables,
+    max_vaults,
     needing_tables,
     read_lane_tables,
+    require_players_fit,
     shared_accounts,
 )
 from ledger.rpc import INVALID_PARAMS, RpcClient
@@ -36,6 +40,7 @@ from tests.ledger.scripted import LANE, PROGRAM, Refusal, ScriptedChain, Scripte
 from tests.ledger.support import PRIORITY_FEE, Table, World, bets_with, new_players, settled
 
 LARGE = needing_tables(SHAPES)
+WIDE = [shape for shape in LARGE if shape.players == LARGE[0].players]
 PLAYERS = LARGE[0].players
 NETS = [(-1) ** at * 1_000 * (at + 1) for at in range(PLAYERS)]
 DEACTIVATE_LOOKUP_TABLE = 3
@@ -62,15 +67,6 @@ def bytes_with(statement: Statement, tables: LaneTables) -> int:
     return settlement_bytes(settle, authority, tables.shortening(settle))
 
 
-def spread(statement: Statement, tables: int) -> LaneTables:
-    """The statement's vaults dealt out to so many tables, the first of which has what the lane's settlements share."""
-    accounts = shared_accounts(PROGRAM, LANE, LARGE) + [
-        layout.vault_address(PROGRAM, LANE, Pubkey.from_string(slot.player)) for slot in statement.slots
-    ]
-    dealt = [tuple(accounts[start::tables]) for start in range(tables)]
-    return LaneTables(tuple(usable_table(entries) for entries in dealt), tables, ())
-
-
 def usable_table(entries: Sequence[Pubkey], usable: int | None = None) -> LookupTable:
     return LookupTable(Keypair().pubkey(), None, tuple(entries), tuple(entries)[:usable])
 
@@ -80,13 +76,59 @@ def test_a_batch_needs_no_table_up_to_exactly_the_number_of_players_named_as_tha
     assert bytes_with(some_statement(MAX_PLAYERS_WITHOUT_TABLES + 1), NO_TABLES) > MAX_TRANSACTION_BYTES
 
 
-@pytest.mark.parametrize("shape", LARGE, ids=lambda shape: shape.name)
+def settle_with(players: int) -> Instruction:
+    """A settlement of so many players, whether a circuit of today is as wide or not."""
+    authority, vaults = Keypair().pubkey(), [Keypair().pubkey() for _ in range(players)]
+    deltas = [instructions.VaultDelta(vault, -1) for vault in vaults]
+    return instructions.settle(
+        PROGRAM, authority, LARGE[0].circuit_id, LANE, 1, bet_count=64, bets_root=1, proof=bytes(128), deltas=deltas
+    )
+
+
+def dealt(settle: Instruction, tables: int, place: Callable[[int], int]) -> LaneTables:
+    """What the settlement names dealt out to so many tables, each account by its position to the one of number `place`."""
+    shared = shared_accounts(PROGRAM, LANE, LARGE)
+    vaults = [meta.pubkey for meta in settle.accounts[6:]]
+    entries: list[list[Pubkey]] = [[] for _ in range(tables)]
+    for position, account in enumerate([*shared, *vaults]):
+        entries[place(position)].append(account)
+    return LaneTables(tuple(map(usable_table, entries)), tables, ())
+
+
+def bytes_dealt(players: int, tables: int, place: Callable[[int], int]) -> int:
+    settle = settle_with(players)
+    authority = settle.accounts[0].pubkey
+    return settlement_bytes(settle, authority, dealt(settle, tables, place).shortening(settle))
+
+
+@pytest.mark.parametrize(("players", "tables"), [(32, 13), (48, 9), (56, 6)])
 def test_the_largest_batch_fits_even_if_its_players_are_spread_over_all_tables_that_a_lane_may_have(
-    shape: Shape,
+    players: int, tables: int
 ) -> None:
-    statement = some_statement(shape.players)
-    assert bytes_with(statement, spread(statement, MAX_TABLES_PER_LANE)) <= MAX_TRANSACTION_BYTES
-    assert bytes_with(statement, spread(statement, MAX_TABLES_PER_LANE + 1)) > MAX_TRANSACTION_BYTES
+    assert max_tables(players) == tables
+    assert max_players(tables) >= players > max_players(tables + 1)
+    assert bytes_dealt(players, tables, lambda position: position % tables) <= MAX_TRANSACTION_BYTES
+    assert bytes_dealt(players, tables + 1, lambda position: position % (tables + 1)) > MAX_TRANSACTION_BYTES
+
+
+@pytest.mark.parametrize(("players", "tables", "size"), [(42, 11, 1_231), (32, 14, 1_233)])
+def test_a_batch_is_allowed_up_to_the_last_byte_and_no_further(players: int, tables: int, size: int) -> None:
+    assert bytes_dealt(players, tables, lambda position: position % tables) == size
+    assert (tables <= max_tables(players)) == (size <= MAX_TRANSACTION_BYTES)
+
+
+@pytest.mark.parametrize("players", range(MAX_PLAYERS_WITHOUT_TABLES + 1, 57))
+def test_no_other_spread_of_any_number_of_players_is_larger(players: int) -> None:
+    chance, tables = random.Random(players), max_tables(players)
+    for _ in range(5):
+        assert bytes_dealt(players, tables, lambda _: chance.randrange(tables)) <= MAX_TRANSACTION_BYTES
+    # Singles are named by themselves, all else in pairs.
+    assert bytes_dealt(players, tables, lambda position: min(position // 2, tables - 1)) <= MAX_TRANSACTION_BYTES
+
+
+def test_what_a_lane_has_room_for_follows_from_its_widest_batches() -> None:
+    shape = Shape(circuit_id=9, bets=64, players=48)
+    assert max_vaults([*SHAPES[:1], shape]) == 9 * 256 - len(shared_accounts(PROGRAM, LANE, [shape]))
 
 
 def test_a_table_is_named_only_if_that_saves_bytes_and_only_for_what_no_other_table_has() -> None:
@@ -121,13 +163,23 @@ def small_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lookup_tables, "_NUMBERS_PER_READ", 2)
 
 
+def allowing(tables: int) -> Callable[[int], int]:
+    """So many for batches of any size."""
+
+    def most(players: int) -> int:
+        del players
+        return tables
+
+    return most
+
+
 async def tables_of(table: Table) -> LaneTables:
     return await read_lane_tables(table.world.rpc, table.world.program, table.lane, "confirmed")
 
 
-def wanted(table: Table) -> set[Pubkey]:
+def wanted(table: Table, shapes: Sequence[Shape] = LARGE) -> set[Pubkey]:
     vaults = {table.vault(position) for position in range(len(table.players))}
-    return vaults | set(shared_accounts(table.world.program, table.lane, LARGE))
+    return vaults | set(shared_accounts(table.world.program, table.lane, shapes))
 
 
 async def settles(table: Table, nets: Sequence[int] = NETS, number: int = 1) -> SignedAttempt:
@@ -149,11 +201,59 @@ async def settles(table: Table, nets: Sequence[int] = NETS, number: int = 1) -> 
 async def test_players_spread_over_several_tables_are_settled_and_each_ones_movement_is_told(
     open_table: OpenTable,
 ) -> None:
-    table = await open_table(PLAYERS, LARGE)
+    table = await open_table(PLAYERS, WIDE)
     tables = await tables_of(table)
     assert len(tables.tables) > 2
-    assert tables.usable == wanted(table)
+    assert tables.usable == wanted(table, WIDE)
     await settles(table)
+
+
+async def test_a_batch_spread_over_nearly_all_tables_that_its_lane_may_have_is_settled_and_a_larger_one_never_cut(
+    world: World, open_table: OpenTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = PLAYERS + len(shared_accounts(world.program, 0, WIDE))
+    monkeypatch.setattr(lookup_tables, "LOOKUP_TABLE_MAX_ADDRESSES", -(-entries // max_tables(PLAYERS)))
+    table = await open_table(PLAYERS, WIDE)
+    count = len((await tables_of(table)).tables)
+    assert max_tables(PLAYERS) - 1 <= count <= max_tables(PLAYERS)
+    await settles(table)
+    await require_players_fit(world.rpc, world.program, table.lane + 1, max_players(count))
+    players = max_players(count) + 1
+    # Which lane it is that has so many first, other tests may tell as well.
+    expected = rf"lane \d+ .*{count} lookup tables.* set CROUPIER_MAX_BATCH_PLAYERS to {players - 1} or less"
+    with pytest.raises(LedgerMisconfigured, match=expected):
+        await require_players_fit(world.rpc, world.program, table.lane + 1, players)
+    await require_players_fit(world.rpc, world.program, table.lane + 1, MAX_PLAYERS_WITHOUT_TABLES)
+    with pytest.raises(LedgerMisconfigured, match="no room"):
+        await world.provisioner.ensure_vaults(world.program, table.lane, new_players(max_tables(PLAYERS) + 20), WIDE)
+
+
+async def test_a_vault_is_opened_only_once_it_can_be_named_through_a_table(
+    world: World, open_table: OpenTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = await open_table(1, LARGE)
+    player = new_players(1)
+    vault = layout.vault_address(world.program, table.lane, Pubkey.from_string(player[0]))
+    land = Lander.land
+
+    async def land_all_but_vaults(self: Lander, jobs: Sequence[Job]) -> None:
+        if any(job.purpose == "opening vaults" for job in jobs):
+            raise Interrupted
+        await land(self, jobs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Lander, "land", land_all_but_vaults)
+        with pytest.raises(Interrupted):
+            await world.provisioner.ensure_vaults(world.program, table.lane, player, LARGE)
+    assert await world.ledger().vaults(table.lane, player) == {}
+    assert vault in (await tables_of(table)).usable
+    assert await world.provisioner.ensure_vaults(world.program, table.lane, player, LARGE) == 1
+    assert [entry for found in (await tables_of(table)).tables for entry in found.entries].count(vault) == 1
+
+
+async def test_shapes_in_use_are_those_whose_circuits_the_chain_has(world: World) -> None:
+    assert await world.provisioner.registered_shapes(world.program) == SHAPES
+    assert await world.provisioner.registered_shapes(Keypair().pubkey()) == ()
 
 
 async def test_vaults_from_before_there_were_tables_are_named_in_the_refusal_and_completed_by_provisioning(
@@ -162,7 +262,7 @@ async def test_vaults_from_before_there_were_tables_are_named_in_the_refusal_and
     table = await open_table(PLAYERS)
     ledger, statement = world.ledger(), await table.statement(NETS)
     proof = world.prover.prove(statement)
-    expected = rf"lane {table.lane} is 1\d{{3}} bytes .* at most 1232.*starter.py provision"
+    expected = rf"lane {table.lane} is \d{{4}} bytes .* at most 1232.*starter.py provision"
     with pytest.raises(LedgerMisconfigured, match=expected):
         await ledger.sign(statement, proof, 1)
     added = await world.provisioner.ensure_tables(world.program, table.lane, SHAPES)
@@ -230,13 +330,13 @@ async def test_vaults_beyond_what_tables_hold_are_refused_before_any_is_opened_u
     world: World, open_table: OpenTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = await open_table(1)
-    monkeypatch.setattr(provisioning, "MAX_VAULTS_PER_LANE", 2)
+    monkeypatch.setattr(table_filling, "max_tables", allowing(0))
     players, small = new_players(2), [shape for shape in SHAPES if shape not in LARGE]
-    with pytest.raises(LedgerMisconfigured, match=r"CROUPIER_LANES.*CROUPIER_MAX_BATCH_PLAYERS"):
+    with pytest.raises(LedgerMisconfigured, match=r"no room for 3 vaults.*CROUPIER_LANES"):
         await world.provisioner.ensure_vaults(world.program, table.lane, players, SHAPES)
     assert await world.ledger().vaults(table.lane, players) == {}
+    assert (await tables_of(table)).next_number == 0
     assert await world.provisioner.ensure_vaults(world.program, table.lane, players, small) == 2
-    monkeypatch.setattr(table_filling, "MAX_TABLES_PER_LANE", 0)
     with pytest.raises(LedgerMisconfigured, match="no room"):
         await world.provisioner.ensure_tables(world.program, table.lane, SHAPES)
     assert (await tables_of(table)).next_number == 0
@@ -343,7 +443,7 @@ async def test_filling_returns_only_once_the_entries_are_usable(scripted: Script
     }
     authority = Keypair()
     lander = Lander(scripted.rpc, authority, priority_fee_micro_lamports=0)
-    assert await TableFiller(scripted.rpc, lander, authority.pubkey(), PROGRAM, LANE).fill(LARGE) == 0
+    assert await TableFiller(scripted.rpc, lander, authority.pubkey(), PROGRAM, LANE, set()).fill(LARGE) == 0
     assert scripted.reads == 3
 
 
@@ -356,7 +456,7 @@ async def test_vaults_that_a_lagging_node_does_not_list_are_not_forgotten(script
     authority = Keypair()
     lander = Lander(scripted.rpc, authority, priority_fee_micro_lamports=0)
     with pytest.raises(LedgerUnavailable, match=f"lists 0 vaults of lane {LANE}, which has 1"):
-        await TableFiller(scripted.rpc, lander, authority.pubkey(), PROGRAM, LANE).fill(LARGE)
+        await TableFiller(scripted.rpc, lander, authority.pubkey(), PROGRAM, LANE, set()).fill(LARGE)
 
 
 async def test_tables_are_read_once_until_the_node_does_not_resolve_them(scripted: ScriptedTables) -> None:
@@ -376,6 +476,19 @@ async def test_tables_are_read_once_until_the_node_does_not_resolve_them(scripte
     scripted.answers["simulateTransaction"] = simulate
     assert await ledger.sign(statement, a_proof(statement), 3)
     assert scripted.reads == 2
+
+
+async def test_a_batch_whose_players_stand_in_tables_from_the_next_slot_on_waits_for_it(
+    scripted: ScriptedTables,
+) -> None:
+    ledger, statement = scripted.chain.ledger(scripted.rpc), some_statement(PLAYERS)
+    settle = settle_of(statement, scripted.chain.authority.pubkey())
+    scripted.entries = [meta.pubkey for meta in settle.accounts[-PLAYERS:]]
+    scripted.extended_slot = scripted.slot
+    for _ in range(2):
+        with pytest.raises(LedgerUnavailable, match="usable from the next slot on"):
+            await ledger.sign(statement, a_proof(statement), 1)
+    assert await ledger.sign(statement, a_proof(statement), 1)
 
 
 async def test_tables_that_were_read_just_now_and_are_not_resolved_are_no_reason_to_try_for_ever(
@@ -398,7 +511,7 @@ async def test_tables_that_were_read_just_now_and_are_not_resolved_are_no_reason
 async def test_a_table_of_another_authority_is_not_extended(
     scripted: ScriptedTables, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(table_filling, "MAX_TABLES_PER_LANE", 1)
+    monkeypatch.setattr(table_filling, "max_tables", allowing(1))
     house = account(PROGRAM, struct.pack("<BBHIQ", layout.Kind.HOUSE, 255, LANE, 0, 0))
     scripted.answers |= {
         "getAccountInfo": lambda _: {"context": {"slot": scripted.slot}, "value": house},
@@ -406,6 +519,6 @@ async def test_a_table_of_another_authority_is_not_extended(
     }
     authority = Keypair()
     lander = Lander(scripted.rpc, authority, priority_fee_micro_lamports=0)
-    with pytest.raises(LedgerMisconfigured, match="no room for more vaults"):
-        await TableFiller(scripted.rpc, lander, authority.pubkey(), PROGRAM, LANE).fill(LARGE)
+    with pytest.raises(LedgerMisconfigured, match="no room for"):
+        await TableFiller(scripted.rpc, lander, authority.pubkey(), PROGRAM, LANE, set()).fill(LARGE)
     assert scripted.chain.node.called("sendTransaction") == []

@@ -12,14 +12,15 @@ SHORT_SLOT_SECONDS = 0.01
 """For tests that wait for finality."""
 
 
-@pytest.fixture(scope="session")
+# For each file anew: their short slots would take their share of the processor from all tests that follow.
+@pytest.fixture(scope="module")
 async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Cluster]:
     database: Path = tmp_path_factory.mktemp("localnet") / "ledger.db"
     async with running_cluster(database, SLOT_SECONDS) as (connected, _):
         yield connected
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def _nodes(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[tuple[Cluster, Cluster]]:
     database: Path = tmp_path_factory.mktemp("nodes") / "ledger.db"
     async with (

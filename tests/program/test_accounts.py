@@ -31,7 +31,7 @@ from tests.program.chain import (
 
 BATCH = Batch()
 NEW_LANE = 9
-NEW_SHAPE = Shape(circuit_id=7, bets=8, players=4)
+NEW_SHAPE = Shape(circuit_id=107, bets=8, players=4)
 E = ProgramError
 
 

@@ -45,9 +45,9 @@ BATCH: Final = Batch()
 SETTLED: Final = Batch(number=50)
 EMPTYING: Final = Batch(number=51, lane=OTHER_LANE, nets=[-VAULT_BALANCE, 3_000])
 """Settled too, and has left the vault empty."""
-OTHERS_CIRCUIT: Final = Shape(circuit_id=7, bets=SMALL.bets, players=SMALL.players)
+OTHERS_CIRCUIT: Final = Shape(circuit_id=107, bets=SMALL.bets, players=SMALL.players)
 """Of the same capacity as `SMALL`, with another key."""
-TWIN_CIRCUIT: Final = Shape(circuit_id=8, bets=SMALL.bets, players=SMALL.players - 1)
+TWIN_CIRCUIT: Final = Shape(circuit_id=108, bets=SMALL.bets, players=SMALL.players - 1)
 """Of another capacity than `SMALL`, with the same key."""
 BET_COUNT_AT, ROOT_AT, DELTAS_AT = 9, 11, 171
 MAX, MIN = 2**63 - 1, -(2**63)

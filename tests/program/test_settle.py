@@ -37,6 +37,7 @@ from tests.program.chain import (
 COMPUTE_UNITS_MAX = 200_000
 """For a full batch."""
 TRANSACTION_BYTES_MAX = 1232
+MAX_PLAYERS_WITHOUT_TABLES = 16
 ROOT_AT, PROOF_AT = 11, 43
 
 
@@ -103,12 +104,13 @@ def test_as_many_players_as_the_program_has_room_for_are_settled_and_told_apart(
     future.refuses(ProgramError.VAULT_UNCOVERED + shape.players - 1, future.settlement(overdrawn))
 
 
-def test_a_full_batch_of_the_default_shape_fits_a_legacy_transaction(full_chain: Chain) -> None:
-    batch = [set_compute_unit_limit(COMPUTE_UNITS_MAX), set_compute_unit_price(1_000), full_chain.settlement(FULL)]
+def test_a_batch_of_sixteen_players_fits_a_legacy_transaction(full_chain: Chain) -> None:
+    settlement = full_chain.settlement(replace(FULL, nets=FULL.nets[:MAX_PLAYERS_WITHOUT_TABLES]))
+    batch = [set_compute_unit_limit(COMPUTE_UNITS_MAX), set_compute_unit_price(1_000), settlement]
     authority = full_chain.authority
     blockhash = full_chain.svm.latest_blockhash()
     transaction = Transaction([authority], Message(batch, authority.pubkey()), blockhash)
-    print(f"full {LARGE.name} settle: {len(bytes(transaction))} bytes")
+    print(f"{LARGE.name} settle of {MAX_PLAYERS_WITHOUT_TABLES} players: {len(bytes(transaction))} bytes")
     assert len(bytes(transaction)) <= TRANSACTION_BYTES_MAX
     full_chain.send(batch, authority)
 
@@ -121,11 +123,11 @@ def future(prover: AnyProver) -> Chain:
 
 
 def test_it_runs_with_every_feature_that_mainnet_has_yet_to_activate(future: Chain) -> None:
-    open_for_business(future, vaults=16)
+    open_for_business(future, vaults=LARGE.players)
     assert_settles(future, FULL)
 
 
-@pytest.mark.parametrize("players", [1, 3, 7, 22, 32, 48, 64])
+@pytest.mark.parametrize("players", [1, 2, 3, 4, 7, 22, 32, 48, 64])
 def test_circuits_of_any_capacity_hash_as_the_domain_does(chain: Chain, players: int) -> None:
     shape = Shape(circuit_id=100 + players, bets=256, players=players)
     chain.send([registration(chain, shape)], chain.authority)

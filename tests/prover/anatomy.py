@@ -1,7 +1,7 @@
 """Which constraint does what in the settlement circuit, found by what the constraints say, not by where they stand.
 
 The compiler drops linear constraints by replacing wires. So the bits that it dropped are boolean only by their group's constraint,
-and the sums over pairs are gone: the last bet's amounts are written as what the nets leave of the other bets' amounts.
+and the sums over trios of slots stand as they are in the squares with which the public input's hashes begin.
 """
 
 from collections import defaultdict
@@ -10,28 +10,28 @@ from dataclasses import dataclass, fields, replace
 from typing import Final, NamedTuple, Self
 
 from prover.inputs import Signals
-from settlement.commitment import NET_BITS, NET_OFFSET, NETS_PER_ELEMENT, PACK_BITS, PACKS_PER_ELEMENT, STAKE_BITS
+from settlement.commitment import NET_STRIDE_BITS, NETS_PER_ELEMENT, PACK_BITS, PACKS_PER_ELEMENT, STAKE_BITS
 from settlement.poseidon import FIELD_MODULUS
 from settlement.shapes import Shape
 from tests.prover.r1cs import CompiledForm, Form, R1cs, Witness
 from tests.prover.solving import ONE, BitGroup, Plan
 
-PAIR_BITS: Final = 80
-"""As in settlement.circom: the odd slot of a pair counts in units of 2^80."""
+THIRD: Final = 2
+"""The place of a trio's third slot; the first one's is 0."""
 
 
 @dataclass(frozen=True)
 class Inputs:
     """The circuit's input signals in the order of their declaration. Any field elements; negative ones stand for their residues."""
 
-    identity: int
+    scope: int
     ids_digest: int
     stakes: tuple[int, ...]
     guesses: tuple[int, ...]
     outcomes: tuple[int, ...]
-    slots: tuple[int, ...]
-    vaults: tuple[int, ...]
-    nets: tuple[int, ...]
+    trios: tuple[int, ...]
+    seconds: tuple[int, ...]
+    thirds: tuple[int, ...]
 
     @classmethod
     def of(cls, signals: Signals) -> Self:
@@ -43,58 +43,55 @@ class Inputs:
     @property
     def flat(self) -> list[int]:
         return [
-            self.identity,
+            self.scope,
             self.ids_digest,
             *(value for field in fields(self)[2:] for value in getattr(self, field.name)),
         ]
 
-    def with_bet(self, bet: int, **changes: int) -> Self:
-        """`changes`: stake, guess, outcome or slot of one place."""
-        plural = {"stake": "stakes", "guess": "guesses", "outcome": "outcomes", "slot": "slots"}
-        return replace(
-            self, **{plural[name]: changed(getattr(self, plural[name]), bet, v) for name, v in changes.items()}
+    @property
+    def slots(self) -> tuple[int, ...]:
+        """What the trios and places come to; only for honest ones is it a slot."""
+        return tuple(
+            NETS_PER_ELEMENT * trio + second + 2 * third
+            for trio, second, third in zip(self.trios, self.seconds, self.thirds, strict=True)
         )
 
-    def with_nets(self, nets: Sequence[int]) -> Self:
-        return replace(self, nets=tuple(nets))
+    def with_bet(self, bet: int, **changes: int) -> Self:
+        """`changes`: stake, guess, outcome, trio, second or third of one place; or its slot, which stands for the last three."""
+        if (slot := changes.pop("slot", None)) is not None:
+            place = slot % NETS_PER_ELEMENT
+            changes |= {"trio": slot // NETS_PER_ELEMENT, "second": int(place == 1), "third": int(place == THIRD)}
+        plural = {"guess": "guesses"}
+        names = {name: plural.get(name, f"{name}s") for name in changes}
+        return replace(
+            self, **{names[name]: changed(getattr(self, names[name]), bet, v) for name, v in changes.items()}
+        )
 
-    def true_nets(self) -> tuple[int, ...]:
+    def true_nets(self, players: int) -> tuple[int, ...]:
         """What the bets come to by the rules of the game; raises `ValueError` if one of them breaks the format."""
-        nets = [0] * len(self.nets)
+        nets = [0] * players
         for stake, guess, outcome, slot in zip(self.stakes, self.guesses, self.outcomes, self.slots, strict=True):
-            if not (0 <= stake < 1 << STAKE_BITS and {guess, outcome} <= {0, 1} and 0 <= slot < len(nets)):
+            if not (0 <= stake < 1 << STAKE_BITS and {guess, outcome} <= {0, 1} and 0 <= slot < players):
                 raise ValueError("no bet")
             nets[slot] += stake if guess == outcome else -stake
         return tuple(nets)
 
     def as_read(self) -> Self:
-        """What the public input says that these are: packs and nets read from their elements. Raises `ValueError` if it says nothing."""
+        """What the bets root says that the bets are: packs read from their elements. Raises `ValueError` if it says nothing."""
         packs = [
             stake + (guess << STAKE_BITS) + (outcome << STAKE_BITS + 1) + (slot << STAKE_BITS + 2)
             for stake, guess, outcome, slot in zip(self.stakes, self.guesses, self.outcomes, self.slots, strict=True)
         ]
-        read = _unpacked(packs, PACKS_PER_ELEMENT, PACK_BITS)
-        nets = [
-            value - NET_OFFSET for value in _unpacked([n + NET_OFFSET for n in self.nets], NETS_PER_ELEMENT, NET_BITS)
-        ]
-        if (sum(nets) - sum(self.nets)) % FIELD_MODULUS:
-            raise ValueError("the house's delta is not the opposite of the nets")
-        return replace(
-            self,
-            stakes=tuple(pack & (1 << STAKE_BITS) - 1 for pack in read),
-            guesses=tuple(pack >> STAKE_BITS & 1 for pack in read),
-            outcomes=tuple(pack >> STAKE_BITS + 1 & 1 for pack in read),
-            slots=tuple(pack >> STAKE_BITS + 2 for pack in read),
-            nets=tuple(nets),
-        )
-
-    def tells_the_truth(self) -> bool:
-        """Whether whoever reads the public input of these inputs is told what is so."""
-        try:
-            read = self.as_read()
-            return read.true_nets() == read.nets
-        except ValueError:
-            return False
+        read = self
+        for bet, pack in enumerate(_unpacked(packs)):
+            read = read.with_bet(
+                bet,
+                stake=pack & (1 << STAKE_BITS) - 1,
+                guess=pack >> STAKE_BITS & 1,
+                outcome=pack >> STAKE_BITS + 1 & 1,
+                slot=pack >> STAKE_BITS + 2,
+            )
+        return read
 
 
 def changed(values: Sequence[int], position: int, value: int) -> tuple[int, ...]:
@@ -104,34 +101,45 @@ def changed(values: Sequence[int], position: int, value: int) -> tuple[int, ...]
     return tuple(copy)
 
 
-def _unpacked(values: Sequence[int], per_element: int, bits: int) -> list[int]:
+def _unpacked(packs: Sequence[int]) -> list[int]:
     read: list[int] = []
-    for start in range(0, len(values), per_element):
-        group = values[start : start + per_element]
-        element = sum(value << bits * i for i, value in enumerate(group)) % FIELD_MODULUS
-        if element >> bits * len(group):
+    for start in range(0, len(packs), PACKS_PER_ELEMENT):
+        group = packs[start : start + PACKS_PER_ELEMENT]
+        element = sum(pack << PACK_BITS * i for i, pack in enumerate(group)) % FIELD_MODULUS
+        if element >> PACK_BITS * len(group):
             raise ValueError("an element holds more than its packs")
-        read.extend(element >> bits * i & (1 << bits) - 1 for i in range(len(group)))
+        read.extend(element >> PACK_BITS * i & (1 << PACK_BITS) - 1 for i in range(len(group)))
     return read
 
 
+def _digits(element: int) -> list[int]:
+    """The amounts of least absolute value, 80 bits apart, that come to `element`; what is beyond stays in the last one."""
+    left = element - FIELD_MODULUS * (element > FIELD_MODULUS // 2)
+    digits: list[int] = []
+    for _ in range(NETS_PER_ELEMENT - 1):
+        rest = (left + (1 << NET_STRIDE_BITS - 1)) >> NET_STRIDE_BITS
+        digits.append(left - (rest << NET_STRIDE_BITS))
+        left = rest
+    return [*digits, left]
+
+
 class BetConstraints(NamedTuple):
-    """The constraints of one bet: `guess`, `outcome` are boolean; `both` their product; `delta` what the bet moves; `odd` its part for
-    the odd slot of a pair; `halvings` hand the amount down the demultiplexer, from the root's level on."""
+    """The constraints of one bet: `guess`, `outcome`, `second` and `third` are boolean; `exclusive`: the last two are not both one;
+    `both`: the product of the first two; `delta`: what the bet moves; `placed`: that in the units of its place in a trio; `halvings`
+    hand it down the demultiplexer, from the root's level on; `cuts`: nothing goes where there is no trio."""
 
     guess: int
     outcome: int
+    second: int
+    third: int
+    exclusive: int
     both: int
     delta: int
-    odd: int
+    placed: int
     halvings: tuple[tuple[int, ...], ...]
+    cuts: tuple[int, ...]
     stake_bits: BitGroup
-    slot_bits: BitGroup
-
-    @property
-    def moves(self) -> frozenset[int]:
-        """Those that hand the bet's delta to its slot."""
-        return frozenset({self.odd, *(number for level in self.halvings for number in level)})
+    trio_bits: BitGroup
 
 
 class Anatomy:
@@ -140,100 +148,94 @@ class Anatomy:
     def __init__(self, plan: Plan, shape: Shape) -> None:
         circuit = plan.circuit
         wires = iter(circuit.inputs)
-        assert len([next(wires), next(wires)]) == 2, "identity and ids digest come first"
-        self._stakes, self._guesses, self._outcomes, self._slots = (
-            [next(wires) for _ in range(shape.bets)] for _ in range(4)
-        )
-        self._nets = list(circuit.inputs)[-shape.players :]
+        assert len([next(wires), next(wires)]) == 2, "scope and ids digest come first"
+        columns = [[next(wires) for _ in range(shape.bets)] for _ in range(6)]
+        assert next(wires, None) is None
         groups = {next(iter(group.source.keys() - {ONE})): group for group in plan.groups}
-        assert len(groups) == len(plan.groups) == 2 * shape.bets + shape.players
-        self.net_bits = [groups[wire] for wire in self._nets]
-        booleans = {*plan.booleans.values(), *(group.constraint for group in plan.groups)}
-        products: dict[Factor, list[int]] = defaultdict(list)
-        for number, (a, b, _) in enumerate(circuit.constraints):
-            if number not in booleans and ONE not in a.keys() & b.keys():
-                for form in (a, b):
-                    if len(form) <= 1 + shape.players.bit_length() and ONE not in form:
-                        products[_factor(form)].append(number)
-        last_delta: Form = {}
+        assert len(groups) == len(plan.groups) == 2 * shape.bets
+        self.trios = -(-shape.players // NETS_PER_ELEMENT)
+        self.products = _products_by_factor(plan, shape)
         self.bets: list[BetConstraints] = []
-        for bet in range(shape.bets):
-            stake, guess, outcome, slot = (w[bet] for w in (self._stakes, self._guesses, self._outcomes, self._slots))
-            (both,) = set(products[_factor({guess: 1})]) & set(products[_factor({outcome: 1})])
-            (delta,) = products[_factor({stake: 1})]
-            delta_form = _delta_form(circuit, delta, stake)
-            by_bit = [products[_factor(form)] for form in bit_forms(groups[slot])]
-            (odd,) = by_bit[0]
-            assert _factor(delta_form) in {_factor(form) for form in circuit.constraints[odd][:2]}
-            halvings = tuple(tuple(numbers) for numbers in reversed(by_bit[1:]))
-            assert [len(level) for level in halvings] == [1 << level for level in range(len(halvings))]
-            last_delta = delta_form
+        deltas: list[int] = []
+        amounts: list[frozenset[int]] = []
+        for stake, guess, outcome, trio, second, third in zip(*columns, strict=True):
+            delta = self._product({stake: 1})
+            (delta_wire,) = circuit.constraints[delta].c
+            placed = self._product({delta_wire: 1})
+            bits = bit_forms(groups[trio])
+            levels = [self.products[_factor(form)] for form in reversed(bits)]
+            assert [len(level) for level in levels] == [
+                -(-self.trios >> len(bits) - level) for level in range(len(bits))
+            ]
+            deltas.append(delta_wire)
+            amounts.append(frozenset(circuit.constraints[placed].c))
             self.bets.append(
                 BetConstraints(
-                    plan.booleans[guess],
-                    plan.booleans[outcome],
-                    both,
-                    delta,
-                    odd,
-                    halvings,
-                    groups[stake],
-                    groups[slot],
+                    guess=plan.booleans[guess],
+                    outcome=plan.booleans[outcome],
+                    second=plan.booleans[second],
+                    third=plan.booleans[third],
+                    exclusive=self._product({second: 1}, {third: 1}),
+                    both=self._product({guess: 1}, {outcome: 1}),
+                    delta=delta,
+                    placed=placed,
+                    halvings=tuple(tuple(n for n in level if circuit.constraints[n].c) for level in levels),
+                    cuts=tuple(n for level in levels for n in level if not circuit.constraints[n].c),
+                    stake_bits=groups[stake],
+                    trio_bits=groups[trio],
                 )
             )
-        self._last_delta = CompiledForm(last_delta)
-        self._others = self._amounts_of_other_bets(circuit)
-        self._last_slot_bits = [CompiledForm(form) for form in bit_forms(self.bets[-1].slot_bits)]
+        self._elements = _sums_that_are_hashed(circuit, amounts, 1)
+        assert len(self._elements) == self.trios
+        (self._house,) = _sums_that_are_hashed(circuit, [frozenset({wire}) for wire in deltas], -1)
 
-    def nets_that_follow(self, witness: Witness) -> list[int]:
-        """The nets that fit all that is in `witness` but its nets: small integers, both of a pair read from the pair's sum."""
-        nets: list[int] = []
-        for others, last in zip(self._others, self._amounts_of_last_bet(witness), strict=True):
-            total = (others(witness) + last) % FIELD_MODULUS
-            total -= FIELD_MODULUS * (total > FIELD_MODULUS // 2)
-            odd = (total + (1 << PAIR_BITS - 1)) >> PAIR_BITS
-            nets.extend((total - (odd << PAIR_BITS), odd))
-        return nets
+    def nets(self, witness: Witness) -> list[int]:
+        """What the public input tells that the nets are, with those of the last trio's slots that there are not."""
+        return [net for element in self._elements for net in _digits(element(witness))]
 
-    def _amounts_of_last_bet(self, witness: Witness) -> list[int]:
-        delta = self._last_delta(witness)
-        low, *high = (bit(witness) for bit in self._last_slot_bits)
-        amounts = [delta + ((1 << PAIR_BITS) - 1) * low * delta]
-        for bit in reversed(high):
-            amounts = [part for amount in amounts for part in (amount * (1 - bit), amount * bit)]
-        return amounts
+    def house_delta(self, witness: Witness) -> int:
+        """What the public input tells that the house gains."""
+        value = self._house(witness)
+        return value - FIELD_MODULUS * (value > FIELD_MODULUS // 2)
 
-    def _amounts_of_other_bets(self, circuit: R1cs) -> list[CompiledForm]:
-        """Of each pair, the sum of the amounts of all bets but the last.
-
-        A last halving of the last bet says (left + right)·bit = right, where left and right are the pair's sum, which the nets
-        give, less the other bets' amounts.
-        """
-        by_pair: dict[int, Form] = {}
-        for number in self.bets[-1].halvings[-1]:
-            a, b, c = circuit.constraints[number]
-            both = a if self._net_pairs(a) else b
-            (right,) = self._net_pairs(c)
-            left = next(pair for pair in self._net_pairs(both) if pair != right)
-            both, c = (_scaled(form, pow(form[self._nets[2 * right]], -1, FIELD_MODULUS)) for form in (both, c))
-            by_pair[right] = self._without_nets(c)
-            by_pair[left] = self._without_nets({w: both.get(w, 0) - c.get(w, 0) for w in both.keys() | c.keys()})
-        return [CompiledForm(_scaled(by_pair[pair], -1)) for pair in range(len(self._nets) // 2)]
-
-    def _net_pairs(self, form: Form) -> list[int]:
-        return [i // 2 for i, wire in enumerate(self._nets) if i % 2 == 0 and wire in form]
-
-    def _without_nets(self, form: Form) -> Form:
-        return {wire: value for wire, value in form.items() if wire not in self._nets}
-
-
-def _delta_form(circuit: R1cs, number: int, stake: int) -> Form:
-    """What constraint `number`, stake·(1 - 2·guess - …) = delta, says that delta is."""
-    a, b, c = circuit.constraints[number]
-    sign, other = (a[stake], b) if stake in a else (b[stake], a)
-    return _scaled(c, sign * other[ONE])
+    def _product(self, *factors: Form) -> int:
+        """The only constraint with these factors."""
+        first, *others = (self.products[_factor(form)] for form in factors)
+        (number,) = set(first).intersection(*others)
+        return number
 
 
 Factor = frozenset[tuple[int, int]]
+
+
+def _products_by_factor(plan: Plan, shape: Shape) -> dict[Factor, list[int]]:
+    """By factor, up to a constant one: the constraints with it that say more than that something is boolean."""
+    booleans = {*plan.booleans.values(), *(group.constraint for group in plan.groups)}
+    products: dict[Factor, list[int]] = defaultdict(list)
+    for number, (a, b, _) in enumerate(plan.circuit.constraints):
+        if number not in booleans and ONE not in a.keys() & b.keys():
+            for form in (a, b):
+                if form and len(form) <= 1 + shape.players.bit_length() and ONE not in form:
+                    products[_factor(form)].append(number)
+    return products
+
+
+def _sums_that_are_hashed(circuit: R1cs, wires: Sequence[frozenset[int]], sign: int) -> list[CompiledForm]:
+    """The sums of one wire of each set, all with this sign, that are squared, which is how a hash begins, in the order of the
+    constraints; less the constant that is added to them."""
+    of = {wire: number for number, group in enumerate(wires) for wire in group}
+    found: list[CompiledForm] = []
+    for constraint in circuit.constraints:
+        for form, other in (constraint[:2], constraint[1::-1]):
+            sum_ = {wire: value for wire, value in form.items() if wire != ONE}
+            if (
+                form.keys() == other.keys()
+                and set(sum_.values()) == {sign % FIELD_MODULUS}
+                and sorted(of.get(wire, -1) for wire in sum_) == [*range(len(wires))]
+            ):
+                found.append(CompiledForm(sum_))
+                break
+    return found
 
 
 def _factor(form: Form) -> Factor:

@@ -33,13 +33,10 @@ async def prover(keys_dir: Path) -> AsyncIterator[Groth16Prover]:
 
 
 @pytest.fixture(scope="session")
-def circuit_of(tmp_path_factory: pytest.TempPathFactory) -> CircuitOf:
+def circuit_of() -> CircuitOf:
     """`circuit_of(shape)`: one circuit a shape; it has room left for attacks. Its keys are made when they are asked for."""
-    scratch = tmp_path_factory.mktemp("witnesses")
-
     circuits = {
-        shape.name: Circuit(shape, KEYS_DIR, scratch, _statement(shape.bets * 3 // 4, shape.players - 2))
-        for shape in SHAPES
+        shape.name: Circuit(shape, KEYS_DIR, _statement(shape.bets * 3 // 4, shape.players - 2)) for shape in SHAPES
     }
     return lambda shape: circuits[shape.name]
 

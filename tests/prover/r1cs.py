@@ -1,30 +1,28 @@
-"""The circuit's constraints as the compiler wrote them: read, checked against a witness, and written without some of them.
+"""The circuit's constraints as tests need them: checked against a witness, and written without some of them."""
 
-A constraint is (A·w)(B·w) = C·w over BN254's scalar field; wire 0 is one, then the outputs, the inputs and the rest.
-"""
-
+import struct
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from operator import itemgetter, mul
 from pathlib import Path
-from typing import Final, NamedTuple
 
-from prover.compiling import R1CS_CONSTRAINTS, R1CS_HEADER, r1cs_sections
+from prover.r1cs import (
+    FIELD_BYTES,
+    HEADER,
+    R1CS_CONSTRAINTS,
+    R1CS_HEADER,
+    R1CS_LABELS,
+    TERM,
+    Constraint,
+    ConstraintSystem,
+    Form,
+    r1cs_file,
+    read_constraints,
+)
 from settlement.poseidon import FIELD_MODULUS
 
-Form = dict[int, int]
-"""A linear form: coefficient by wire. Wire 0 carries the constant."""
 Witness = Sequence[int]
-
-FIELD_BYTES: Final = 32
-_WTNS_VERSION: Final = 2
-
-
-class Constraint(NamedTuple):
-    a: Form
-    b: Form
-    c: Form
 
 
 class CompiledForm:
@@ -40,14 +38,11 @@ class CompiledForm:
         return sum(map(mul, self._coefficients, self._pick(values))) % FIELD_MODULUS
 
 
-class R1cs:
-    """The constraints of one circuit. `inputs`: its input wires, in the order of the signals' declaration."""
+class R1cs(ConstraintSystem):
+    """The constraints of one circuit, ready to be checked."""
 
     def __init__(self, constraints: Sequence[Constraint], wire_count: int, outputs: range, inputs: range) -> None:
-        self.constraints = constraints
-        self.wire_count = wire_count
-        self.outputs = outputs
-        self.inputs = inputs
+        super().__init__(constraints, wire_count, outputs, inputs)
         self._compiled = [(CompiledForm(a), CompiledForm(b), CompiledForm(c)) for a, b, c in constraints]
 
     def broken(self, witness: Witness, touching: frozenset[int] | None = None) -> list[int]:
@@ -81,69 +76,26 @@ class R1cs:
 
 
 def read_r1cs(path: Path) -> R1cs:
-    """Raises `ValueError` for a file that is not a whole `.r1cs` over BN254's scalar field."""
-    sections = r1cs_sections(path.read_bytes())
-    header, body = sections[R1CS_HEADER], sections[R1CS_CONSTRAINTS]
-    if (_number(header, 0, 4), _number(header, 4, FIELD_BYTES)) != (FIELD_BYTES, FIELD_MODULUS):
-        raise ValueError("another field than BN254's")
-    wires, outputs, public, private = (_number(header, 36 + 4 * i, 4) for i in range(4))
-    assert public == 0, "every input of the circuit is private"
-    offset = 0
-
-    def form() -> Form:
-        nonlocal offset
-        size = 4 + FIELD_BYTES
-        count = _number(body, offset, 4)
-        offset += 4
-        terms = {
-            _number(body, start, 4): _number(body, start + 4, FIELD_BYTES)
-            for start in range(offset, offset + count * size, size)
-        }
-        offset += count * size
-        return terms
-
-    constraints = [Constraint(form(), form(), form()) for _ in range(_number(header, 60, 4))]
-    if offset != len(body):
-        raise ValueError("constraints that do not fill their section")
-    first_input = 1 + outputs
-    return R1cs(constraints, wires, range(1, first_input), range(first_input, first_input + private))
+    """Raises `ValueError` for a file that is not a whole `.r1cs` of a circuit of ours."""
+    system = read_constraints(path.read_bytes())
+    return R1cs(system.constraints, system.wire_count, system.outputs, system.inputs)
 
 
-def write_r1cs(circuit: R1cs, path: Path) -> None:
-    """Writes `circuit` so that `groth16py.setup` can make keys for it; labels are the wires' numbers."""
-    header = b"".join(
-        (
-            _bytes(FIELD_BYTES, 4),
-            _bytes(FIELD_MODULUS, FIELD_BYTES),
-            *(_bytes(count, 4) for count in (circuit.wire_count, len(circuit.outputs), 0, len(circuit.inputs))),
-            _bytes(circuit.wire_count, 8),
-            _bytes(len(circuit.constraints), 4),
+def write_r1cs(circuit: ConstraintSystem, path: Path) -> None:
+    """Writes `circuit` so that keys can be made for it; labels are the wires' numbers."""
+    field = FIELD_MODULUS.to_bytes(FIELD_BYTES, "little")
+    counts = circuit.wire_count, len(circuit.outputs), 0, len(circuit.inputs), circuit.wire_count
+    path.write_bytes(
+        r1cs_file(
+            {
+                R1CS_HEADER: HEADER.pack(FIELD_BYTES, field, *counts, len(circuit.constraints)),
+                R1CS_CONSTRAINTS: b"".join(_packed(form) for constraint in circuit.constraints for form in constraint),
+                R1CS_LABELS: b"".join(struct.pack("<Q", wire) for wire in range(circuit.wire_count)),
+            }
         )
     )
-    body = b"".join(
-        _bytes(len(form), 4) + b"".join(_bytes(wire, 4) + _bytes(value, FIELD_BYTES) for wire, value in form.items())
-        for constraint in circuit.constraints
-        for form in constraint
-    )
-    labels = b"".join(_bytes(wire, 8) for wire in range(circuit.wire_count))
-    path.write_bytes(b"r1cs" + _bytes(1, 4) + _file_of([header, body, labels]))
 
 
-def write_witness(witness: Witness, path: Path) -> None:
-    """Writes snarkjs's `.wtns`: https://github.com/iden3/binfileutils, and `wtns_utils.js` in snarkjs."""
-    header = _bytes(FIELD_BYTES, 4) + _bytes(FIELD_MODULUS, FIELD_BYTES) + _bytes(len(witness), 4)
-    values = b"".join(_bytes(value, FIELD_BYTES) for value in witness)
-    path.write_bytes(b"wtns" + _bytes(_WTNS_VERSION, 4) + _file_of([header, values]))
-
-
-def _file_of(sections: Sequence[bytes]) -> bytes:
-    numbered = (_bytes(i, 4) + _bytes(len(section), 8) + section for i, section in enumerate(sections, 1))
-    return _bytes(len(sections), 4) + b"".join(numbered)
-
-
-def _bytes(value: int, size: int) -> bytes:
-    return value.to_bytes(size, "little")
-
-
-def _number(content: memoryview, offset: int, size: int) -> int:
-    return int.from_bytes(content[offset : offset + size], "little")
+def _packed(form: Form) -> bytes:
+    terms = (TERM.pack(wire, value.to_bytes(FIELD_BYTES, "little")) for wire, value in form.items())
+    return struct.pack("<I", len(form)) + b"".join(terms)

@@ -6,7 +6,8 @@ import groth16py
 import pytest
 
 from prover import circuit
-from prover.compiling import compile_r1cs, r1cs_sections
+from prover.compiling import compile_r1cs
+from prover.r1cs import r1cs_sections
 from settlement.errors import ProvingKeyMissing
 from settlement.shapes import Shape
 

@@ -14,11 +14,11 @@ from settlement import commitment
 from settlement.batches import Statement
 from settlement.commitment import Slot
 from settlement.poseidon import poseidon
-from settlement.shapes import SHAPES, Shape
-from tests.prover.circuits import CircuitOf, inputs_of
+from settlement.shapes import Shape
+from tests.prover.circuits import EVERY_SHAPE, CircuitOf, inputs_of
 from tests.prover.samples import random_batch
 
-LEVELS_PER_CHECK: Final = {"16x8": 1, "64x16": 1, "64x32": 2, "256x32": 8}
+LEVELS_PER_CHECK: Final = {"16x8": 1, "60x56": 2, "132x56": 4, "280x56": 8}
 """The output is looked at on every level; all constraints on every so many, for they cost as much as the witness."""
 
 
@@ -37,11 +37,7 @@ def remembered_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("remembered_hashes")
-@pytest.mark.parametrize(
-    "shape",
-    [pytest.param(shape, marks=pytest.mark.slow if shape == SHAPES[-1] else ()) for shape in SHAPES],
-    ids=lambda shape: shape.name,
-)
+@pytest.mark.parametrize("shape", EVERY_SHAPE)
 def test_the_circuit_says_what_the_domain_says_at_every_fill_level(circuit_of: CircuitOf, shape: Shape) -> None:
     circuit = circuit_of(shape)
     batch = random_batch(shape.bets, shape.players)

@@ -2,9 +2,8 @@
 
 import asyncio
 import json
-import shutil
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import groth16py
@@ -12,14 +11,14 @@ import pytest
 
 from prover import groth16 as adapter
 from prover.groth16 import Groth16Prover
-from prover.keys import VerifyingKey, key_files, load_verifying_key
-from prover.storing import put
+from prover.keys import LoadedKeys, load_verifying_key
 from settlement import commitment
 from settlement.batches import Statement
-from settlement.circuits import CircuitKey, KeyOrigin
+from settlement.circuits import CircuitKey
 from settlement.commitment import Slot
 from settlement.errors import KeyRefused, ProofRejected, ProvingKeyMissing
-from settlement.shapes import SHAPES, Shape
+from settlement.shapes import DEFAULT_SHAPES, SHAPES, Shape
+from tests.prover.copying import put_copy
 
 MEETING_TIMEOUT_SECONDS = 20.0
 StatementOf = Callable[..., Statement]
@@ -53,11 +52,11 @@ def with_entry(statement: Statement, position: int, **changes: int) -> Statement
     return statement.model_copy(update={"entries": tuple(entries)})
 
 
-@pytest.mark.parametrize(("bets", "players"), [(16, 8), (64, 16)])
+@pytest.mark.parametrize("shape", DEFAULT_SHAPES, ids=lambda shape: shape.name)
 async def test_a_proof_verifies_under_the_key_that_the_chain_is_told(
-    prover: Groth16Prover, keys_dir: Path, statement_of: StatementOf, bets: int, players: int
+    prover: Groth16Prover, keys_dir: Path, statement_of: StatementOf, shape: Shape
 ) -> None:
-    statement = statement_of(bets, players)
+    statement = statement_of(shape.bets, shape.players)
     proof = await prover.prove(statement)
     key = groth16py.VerifyingKey.from_snarkjs(load_verifying_key(keys_dir, statement.shape).text)
     assert groth16py.Verifier(key).verify(bytes.fromhex(proof.proof), [statement.public_input])
@@ -138,12 +137,12 @@ class PanicException(BaseException):
 async def test_a_rust_panic_is_a_refusal_and_the_prover_lives_on(
     prover: Groth16Prover, statement_of: StatementOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def panic(_proving_key: groth16py.ProvingKey, _signals: object) -> bytes:
+    def panic(_proving_key: groth16py.ProvingKey, _witness: str) -> bytes:
         raise PanicException("index out of bounds")
 
     statement = statement_of(3, 2)
     with monkeypatch.context() as patch:
-        patch.setattr(groth16py, "prove", panic)
+        patch.setattr(groth16py, "prove_wtns", panic)
         with pytest.raises(ProofRejected, match="index out of bounds"):
             await prover.prove(statement)
     assert (await prover.prove(statement)).public_input == statement.public_input
@@ -152,24 +151,24 @@ async def test_a_rust_panic_is_a_refusal_and_the_prover_lives_on(
 async def test_proofs_run_beside_the_event_loop_as_many_at_once_as_allowed_and_no_more(
     keys_dir: Path, statement_of: StatementOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real_prove = groth16py.prove
+    real_prove = groth16py.prove_wtns
     pair = threading.Barrier(2, timeout=MEETING_TIMEOUT_SECONDS)
     lock, running, most = threading.Lock(), 0, 0
     threads: set[int] = set()
 
-    def observed(proving_key: groth16py.ProvingKey, inputs: Mapping[str, int | list[int]]) -> bytes:
+    def observed(proving_key: groth16py.ProvingKey, witness: str) -> bytes:
         nonlocal running, most
         with lock:
             running += 1
             most = max(most, running)
             threads.add(threading.get_ident())
         pair.wait()
-        proof = real_prove(proving_key, inputs)
+        proof = real_prove(proving_key, witness)
         with lock:
             running -= 1
         return proof
 
-    monkeypatch.setattr(groth16py, "prove", observed)
+    monkeypatch.setattr(groth16py, "prove_wtns", observed)
     prover = Groth16Prover(keys_dir, SHAPES[:1], threads=2)
     try:
         await asyncio.gather(*(prover.prove(statement_of(2, 2, seed)) for seed in range(4)))
@@ -185,7 +184,7 @@ async def test_keys_are_loaded_once_however_many_proofs_want_them_first(
     loaded: list[Shape] = []
     real_load = adapter.load_keys
 
-    def observed(directory: Path, shape: Shape) -> tuple[VerifyingKey, groth16py.ProvingKey]:
+    def observed(directory: Path, shape: Shape) -> LoadedKeys:
         loaded.append(shape)
         return real_load(directory, shape)
 
@@ -198,15 +197,18 @@ async def test_keys_are_loaded_once_however_many_proofs_want_them_first(
     assert loaded == [SHAPES[0]]
 
 
+def missing(shape: Shape) -> str:
+    return rf"no usable key for shape {shape.name}.*starter.py circuit make {shape.name}"
+
+
 async def test_a_shape_without_a_key_is_named(statement_of: StatementOf, tmp_path: Path) -> None:
     keyless = Groth16Prover(tmp_path)
     try:
-        with pytest.raises(ProvingKeyMissing, match=r"16x8.*starter.py circuit make 16x8"):
+        with pytest.raises(ProvingKeyMissing, match=missing(SHAPES[0])):
             await keyless.load()
-        with pytest.raises(ProvingKeyMissing, match=r"16x8.*starter.py circuit make 16x8"):
-            await keyless.prove(statement_of(2, 2))
-        with pytest.raises(ProvingKeyMissing, match=r"64x16.*starter.py circuit make 64x16"):
-            await keyless.prove(statement_of(20, 2))
+        for shape in SHAPES[:2]:
+            with pytest.raises(ProvingKeyMissing, match=missing(shape)):
+                await keyless.prove(statement_of(shape.bets, 2))
     finally:
         keyless.close()
 
@@ -225,13 +227,10 @@ async def test_the_key_of_a_shape_that_is_no_longer_in_use_is_looked_for_when_a_
 async def test_a_verifying_key_that_the_library_does_not_take_is_named(keys_dir: Path, tmp_path: Path) -> None:
     key = json.loads(load_verifying_key(keys_dir, SHAPES[0]).text)
     key["curve"] = "bls12381"
-    proving_key, verifying_key = tmp_path / "proving_key", tmp_path / "verifying_key"
-    shutil.copy(key_files(keys_dir, SHAPES[0]).proving_key, proving_key)
-    verifying_key.write_text(json.dumps(key))
-    put(tmp_path, SHAPES[0], KeyOrigin.DEVELOPMENT, proving_key=proving_key, verifying_key=verifying_key)
+    put_copy(tmp_path, SHAPES[0], of=keys_dir, verifying_key=json.dumps(key))
     prover = Groth16Prover(tmp_path, SHAPES[:1])
     try:
-        with pytest.raises(ProvingKeyMissing, match=r"verifying key of shape 16x8 in .* cannot be used"):
+        with pytest.raises(ProvingKeyMissing, match=rf"verifying key of shape {SHAPES[0].name} in .* cannot be used"):
             await prover.load()
     finally:
         prover.close()

@@ -5,30 +5,30 @@ import json
 import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import groth16py
 import pytest
 
-from prover import circuit
+from prover import circuit, multiplying, witness
 from prover import keys as loading
+from prover.contributions import UnfitFile
+from prover.importing import import_ceremony_key
 from prover.keys import check_keys, file_digest, key_files, load_keys, load_verifying_key, origin_in
 from prover.making import KeyStage, make_development_keys
-from prover.pkey import embedded_verifying_key
-from prover.storing import put
+from prover.r1cs import ConstraintSystem
+from prover.zkey import G2_GENERATOR, read_zkey, require_fit
 from settlement.circuits import KeyOrigin
-from settlement.errors import ProvingKeyMissing
+from settlement.errors import KeyRefused, ProvingKeyMissing
 from settlement.shapes import Shape
 from settlement.verifying_keys import verifying_key_digest
+from tests.prover.copying import put_copy
 
 TINY = Shape(circuit_id=99, bets=4, players=4)
 JOIN_TIMEOUT_SECONDS = 60.0
 LONGER_THAN_ANY_NAME = 300
 """Linux and macOS allow 255 bytes."""
-LAST_BYTE_OF_ALPHA = len("g16pk1") + 64 - 1
-IC_COUNT_AT = len("g16pk1") + 64 + 3 * 128
-POINT_AT_INFINITY = 1 << 6
-"""arkworks' flag."""
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_a_proving_key_with_one_changed_byte_is_refused(own_keys: Path) -> None:
         load_keys(own_keys, TINY)
 
 
-@pytest.mark.parametrize("damage", ["proving_key", "verifying_key", "note"])
+@pytest.mark.parametrize("damage", ["proving_key", "verifying_key", "witness_program", "note"])
 def test_a_missing_or_damaged_file_is_refused(own_keys: Path, damage: str) -> None:
     path: Path = getattr(key_files(own_keys, TINY), damage)
     path.unlink()
@@ -128,19 +128,6 @@ def test_two_that_make_the_same_keys_at_once_make_them_once_and_print_nothing(
     assert capfd.readouterr() == ("", "")
 
 
-def put_in_place_of(keys_dir: Path, others: Path) -> None:
-    """Replaces a pair of keys by another one, as an import does."""
-    files, drafts = key_files(others, TINY), keys_dir / "drafts"
-    drafts.mkdir()
-    put(
-        keys_dir,
-        TINY,
-        KeyOrigin.DEVELOPMENT,
-        proving_key=Path(shutil.copy(files.proving_key, drafts / "proving_key")),
-        verifying_key=Path(shutil.copy(files.verifying_key, drafts / "verifying_key")),
-    )
-
-
 @pytest.mark.parametrize("load", [load_keys, check_keys])
 def test_a_proving_key_of_another_set_up_is_refused_naming_both_digests_whatever_the_note_says(
     own_keys: Path, others: Path, load: Callable[[Path, Shape], object]
@@ -149,7 +136,7 @@ def test_a_proving_key_of_another_set_up_is_refused_naming_both_digests_whatever
     shutil.copy(key_files(others, TINY).proving_key, files.proving_key)
     note = json.loads(files.note.read_text())
     files.note.write_text(json.dumps({**note, "proving_key_sha256": file_digest(files.proving_key)}))
-    with pytest.raises(ProvingKeyMissing, match=r"pkey belongs to verifying key .*circuit make 4x4") as refusal:
+    with pytest.raises(ProvingKeyMissing, match=r"zkey belongs to verifying key .*circuit make 4x4") as refusal:
         load(own_keys, TINY)
     for keys_dir in (own_keys, others):
         assert load_verifying_key(keys_dir, TINY).sha256 in str(refusal.value)
@@ -160,7 +147,7 @@ def test_keys_that_are_replaced_after_the_verifying_key_was_read_are_not_mixed(
 ) -> None:
     def digest_and_then(encoded: bytes) -> str:
         monkeypatch.undo()
-        put_in_place_of(own_keys, others)
+        put_copy(own_keys, TINY, of=others)
         return verifying_key_digest(encoded)
 
     monkeypatch.setattr(loading, "verifying_key_digest", digest_and_then)
@@ -172,31 +159,50 @@ def test_keys_that_are_replaced_after_the_verifying_key_was_read_are_not_mixed(
 def test_a_proving_key_that_is_replaced_after_it_was_checked_is_not_used(
     own_keys: Path, others: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = groth16py.ProvingKey
+    real = groth16py.import_zkey
 
-    class Late:
-        @staticmethod
-        def load(path: str) -> groth16py.ProvingKey:
-            put_in_place_of(own_keys, others)
-            return real.load(path)
+    def late(path: str) -> tuple[groth16py.ProvingKey, groth16py.VerifyingKey]:
+        put_copy(own_keys, TINY, of=others)
+        return real(path)
 
-    monkeypatch.setattr(groth16py, "ProvingKey", Late)
-    with pytest.raises(ProvingKeyMissing, match=r"pkey was replaced while it was being loaded: start again"):
+    monkeypatch.setattr(groth16py, "import_zkey", late)
+    with pytest.raises(ProvingKeyMissing, match=r"zkey was replaced while it was being loaded: start again"):
         load_keys(own_keys, TINY)
 
 
-def test_the_verifying_key_at_the_head_of_a_proving_key_is_the_one_beside_it(tiny_keys: Path) -> None:
-    assert embedded_verifying_key(key_files(tiny_keys, TINY).proving_key) == load_verifying_key(tiny_keys, TINY).encoded
+def test_the_verifying_key_in_a_proving_key_is_the_one_beside_it(tiny_keys: Path) -> None:
+    zkey = read_zkey(key_files(tiny_keys, TINY).proving_key.read_bytes())
+    assert zkey.verifying_key == load_verifying_key(tiny_keys, TINY).encoded
 
 
-@pytest.mark.parametrize(("at", "mask"), [(0, 1), (IC_COUNT_AT, 1), (LAST_BYTE_OF_ALPHA, POINT_AT_INFINITY)])
-def test_what_does_not_begin_as_a_proving_key_is_refused(tiny_keys: Path, tmp_path: Path, at: int, mask: int) -> None:
-    content = bytearray(key_files(tiny_keys, TINY).proving_key.read_bytes())
-    content[at] ^= mask
-    changed = tmp_path / "changed"
-    changed.write_bytes(content)
-    with pytest.raises(ValueError, match=r"one public input|at infinity"):
-        embedded_verifying_key(changed)
+@pytest.mark.parametrize(
+    ("damage", "said"), [(b"", "it is no witness program"), (b"\0", "it is no whole witness program")]
+)
+@pytest.mark.parametrize("load", [load_keys, check_keys])
+def test_a_witness_program_that_is_none_is_refused_with_file_and_remedy_whatever_the_note_says(
+    own_keys: Path, load: Callable[[Path, Shape], object], damage: bytes, said: str
+) -> None:
+    path = key_files(own_keys, TINY).witness_program
+    put_program(own_keys, path.read_bytes() + damage if damage else damage)
+    with pytest.raises(ProvingKeyMissing, match=rf"is damaged: {said}.*circuit make 4x4") as refusal:
+        load(own_keys, TINY)
+    assert str(path) in str(refusal.value)
+
+
+def test_the_witness_program_of_another_circuit_is_refused(own_keys: Path) -> None:
+    path = key_files(own_keys, TINY).witness_program
+    content, at = path.read_bytes(), len(witness.MAGIC) + 4
+    put_program(own_keys, content[:at] + bytes(32) + content[at + 32 :])
+    with pytest.raises(ProvingKeyMissing, match=r"witness is for another circuit.*circuit make 4x4"):
+        load_keys(own_keys, TINY)
+
+
+def put_program(keys_dir: Path, content: bytes) -> None:
+    """Replaces the witness program, and has the note name it."""
+    files = key_files(keys_dir, TINY)
+    files.witness_program.write_bytes(content)
+    note = json.loads(files.note.read_text())
+    files.note.write_text(json.dumps({**note, "witness_program_sha256": file_digest(files.witness_program)}))
 
 
 @pytest.mark.parametrize("look", [origin_in, check_keys, load_keys])
@@ -219,7 +225,7 @@ def test_a_changed_circuit_asks_for_another_key(
     tiny_keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = (circuit.CIRCUITS_DIR / "settlement.circom").read_text()
-    (tmp_path / "settlement.circom").write_text(source.replace("PAIR_BITS = 80", "PAIR_BITS = 81"))
+    (tmp_path / "settlement.circom").write_text(source + "\n// changed\n")
     monkeypatch.setattr(circuit, "CIRCUITS_DIR", tmp_path)
     with pytest.raises(ProvingKeyMissing):
         load_keys(tiny_keys, TINY)
@@ -233,9 +239,29 @@ def test_each_shape_has_a_key_of_its_own(tiny_keys: Path) -> None:
 def test_a_circuit_that_does_not_compile_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "settlement.circom").write_text("template {")
     monkeypatch.setattr(circuit, "CIRCUITS_DIR", tmp_path)
-    with pytest.raises(ProvingKeyMissing, match=r"keys of 4x4 could not be made: .*circom"):
+    with pytest.raises(ProvingKeyMissing, match=r"circuit of 4x4 could not be compiled: .*circom"):
         make_development_keys(tmp_path / "keys", [TINY])
     assert not list((tmp_path / "keys").glob("4x4*"))
+
+
+def test_a_set_up_that_fails_is_told_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_program: str, *_files: Path, seconds: float) -> str:
+        return f"it took over {seconds:.0f} s"
+
+    monkeypatch.setattr(multiplying, "run_program", fail)
+    with pytest.raises(ProvingKeyMissing, match=r"keys of 4x4 could not be made: it took over 600 s"):
+        make_development_keys(tmp_path, [TINY])
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_a_development_key_does_not_pass_for_a_ceremonys(tiny_keys: Path, tmp_path: Path) -> None:
+    file = key_files(tiny_keys, TINY).proving_key
+    with pytest.raises(KeyRefused, match="is not from a ceremony: its gamma is not the generator"):
+        import_ceremony_key(tmp_path, TINY, file, file_digest(file))
+    zkey = read_zkey(file.read_bytes())
+    with pytest.raises(UnfitFile, match="nobody has contributed"):
+        # Whatever its gamma were.
+        require_fit(replace(zkey, gamma=G2_GENERATOR), ConstraintSystem([], 0, range(1), range(0)))
 
 
 def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
@@ -246,18 +272,7 @@ def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 def take_for_ceremony(keys_dir: Path) -> None:
     """Puts the development key's bytes there again, as if a ceremony had made them."""
-    files, drafts = key_files(keys_dir, TINY), keys_dir / "drafts"
-    drafts.mkdir()
-    proving_key = Path(shutil.copy(files.proving_key, drafts / "proving_key"))
-    verifying_key = Path(shutil.copy(files.verifying_key, drafts / "verifying_key"))
-    put(
-        keys_dir,
-        TINY,
-        KeyOrigin.CEREMONY,
-        proving_key=proving_key,
-        verifying_key=verifying_key,
-        zkey_sha256="ab" * 32,
-    )
+    put_copy(keys_dir, TINY, of=keys_dir, origin=KeyOrigin.CEREMONY)
 
 
 def test_a_ceremonys_key_is_used_alone_and_no_development_key_is_made_beside_it(own_keys: Path) -> None:
@@ -269,7 +284,8 @@ def test_a_ceremonys_key_is_used_alone_and_no_development_key_is_made_beside_it(
     assert stages == [KeyStage.CEREMONY]
     assert not note.exists()
     key = load_verifying_key(own_keys, TINY)
-    assert (key.origin, key.zkey_sha256) == (KeyOrigin.CEREMONY, "ab" * 32)
+    digest = file_digest(key_files(own_keys, TINY, KeyOrigin.CEREMONY).proving_key)
+    assert (key.origin, key.zkey_sha256) == (KeyOrigin.CEREMONY, digest)
     load_keys(own_keys, TINY)
 
 
@@ -309,11 +325,9 @@ def test_a_proving_key_over_which_the_library_panics_is_named(own_keys: Path, mo
     class PanicException(BaseException):
         """What PyO3 makes of a Rust panic."""
 
-    class Panicking:
-        @staticmethod
-        def load(_path: str) -> None:
-            raise PanicException("capacity overflow")
+    def panic(_path: str) -> None:
+        raise PanicException("capacity overflow")
 
-    monkeypatch.setattr(groth16py, "ProvingKey", Panicking)
-    with pytest.raises(ProvingKeyMissing, match=r"pkey cannot be loaded \(capacity overflow\)"):
+    monkeypatch.setattr(groth16py, "import_zkey", panic)
+    with pytest.raises(ProvingKeyMissing, match=r"zkey cannot be loaded \(capacity overflow\)"):
         load_keys(own_keys, TINY)

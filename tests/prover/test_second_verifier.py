@@ -23,7 +23,6 @@ StatementOf = Callable[..., Statement]
 def test_a_full_batch_is_proven_and_verifies_twice(
     circuit_of: CircuitOf, statement_of: StatementOf, shape: Shape
 ) -> None:
-    """The witness is the compiler's own, unlike those of forged witnesses."""
     statement = statement_of(shape.bets, shape.players)
     assert statement.shape == shape
     circuit = circuit_of(shape)

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from prover import importing
-from prover.compiling import R1CS_CONSTRAINTS, R1CS_HEADER, compile_r1cs, r1cs_sections
+from prover.compiling import compile_r1cs
 from prover.contributions import FileKind, UnfitFile, contributions_of, uncompressed
 from prover.importing import import_ceremony_key
-from prover.zkey import G2_GENERATOR, circuit_power, read_zkey, require_fit
+from prover.r1cs import ConstraintSystem, circuit_power, read_constraints
+from prover.zkey import G2_GENERATOR, read_zkey, require_fit
 from settlement.errors import KeyRefused
 from settlement.poseidon import FIELD_MODULUS
 from settlement.shapes import SHAPES, Shape
@@ -44,29 +45,21 @@ GENERATOR = as_kept(G2_GENERATOR)
 
 
 @pytest.fixture(scope="module")
-def r1cs(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def r1cs(tmp_path_factory: pytest.TempPathFactory) -> ConstraintSystem:
     path = tmp_path_factory.mktemp("circuit") / "tiny.r1cs"
     compile_r1cs(TINY, path)
-    return path.read_bytes()
+    return read_constraints(path.read_bytes())
 
 
 @pytest.fixture
-def sections(r1cs: bytes) -> Sections:
+def sections(r1cs: ConstraintSystem) -> Sections:
     """Of a key for the circuit in which every point is zero."""
-    parts = r1cs_sections(r1cs)
-    wires = int.from_bytes(parts[R1CS_HEADER][36:40], "little")
-    constraints = int.from_bytes(parts[R1CS_HEADER][60:64], "little")
+    wires = r1cs.wire_count
     domain = 1 << circuit_power(r1cs)
-    rows = [(0, constraints + wire, wire, 1) for wire in range(2)]
-    offset, section = 0, parts[R1CS_CONSTRAINTS]
-    for row in range(constraints):
-        for matrix in range(3):
-            count = int.from_bytes(section[offset : offset + 4], "little")
-            offset += 4
-            for wire, value in struct.iter_unpack("<I32s", section[offset : offset + 36 * count]):
-                if matrix < 2:
-                    rows.append((matrix, row, wire, int.from_bytes(value, "little")))
-            offset += 36 * count
+    rows = [(0, len(r1cs.constraints) + wire, wire, 1) for wire in range(2)]
+    for row, constraint in enumerate(r1cs.constraints):
+        for matrix, form in enumerate((constraint.a, constraint.b)):
+            rows += [(matrix, row, wire, value) for wire, value in form.items()]
     coefficients = b"".join(
         struct.pack("<III32s", matrix, row, wire, (value * MONTGOMERY % FIELD_MODULUS).to_bytes(32, "little"))
         for matrix, row, wire, value in rows
@@ -120,7 +113,7 @@ def wires_and_domain(sections: Sections) -> tuple[int, int]:
     return len(sections[5]) // 64, len(sections[9]) // 64
 
 
-def test_a_key_for_the_circuit_fits(sections: Sections, r1cs: bytes) -> None:
+def test_a_key_for_the_circuit_fits(sections: Sections, r1cs: ConstraintSystem) -> None:
     zkey = read_zkey(packed(sections))
     assert [contribution.name for contribution in zkey.contributions] == ["first", "second", "beacon"]
     require_fit(zkey, r1cs)
@@ -186,7 +179,7 @@ def test_another_curve_another_scheme_and_sizes_that_disagree_are_told(sections:
             read_zkey(packed({**sections, **change}))
 
 
-def test_a_key_to_which_nobody_has_contributed_is_refused(sections: Sections, r1cs: bytes) -> None:
+def test_a_key_to_which_nobody_has_contributed_is_refused(sections: Sections, r1cs: ConstraintSystem) -> None:
     wires, domain = wires_and_domain(sections)
     for change in ({2: header(wires, domain, delta=GENERATOR)}, {10: bytes(68)}):
         with pytest.raises(UnfitFile, match="nobody has contributed"):
@@ -194,7 +187,7 @@ def test_a_key_to_which_nobody_has_contributed_is_refused(sections: Sections, r1
 
 
 def test_a_key_whose_contributions_are_too_few_not_ended_or_not_its_own_is_refused(
-    sections: Sections, r1cs: bytes
+    sections: Sections, r1cs: ConstraintSystem
 ) -> None:
     wires, domain = wires_and_domain(sections)
     for change, said in (
@@ -224,21 +217,21 @@ def test_contributions_that_are_damaged_are_told_wherever_they_are_cut(kind: Fil
             contributions_of(packed_file(kind, {number: content}), kind)
 
 
-def test_a_key_with_a_coefficient_twice_is_refused(sections: Sections, r1cs: bytes) -> None:
+def test_a_key_with_a_coefficient_twice_is_refused(sections: Sections, r1cs: ConstraintSystem) -> None:
     count = int.from_bytes(sections[4][:4], "little") + 1
     twice = count.to_bytes(4, "little") + sections[4][4:48] + sections[4][4:]
     with pytest.raises(UnfitFile, match="it has a coefficient twice"):
         require_fit(read_zkey(packed({**sections, 4: twice})), r1cs)
 
 
-def test_a_key_for_more_public_inputs_is_refused(sections: Sections, r1cs: bytes) -> None:
+def test_a_key_for_more_public_inputs_is_refused(sections: Sections, r1cs: ConstraintSystem) -> None:
     wires, domain = wires_and_domain(sections)
     change = {2: header(wires, domain, public_inputs=2), 3: bytes(3 * 64), 8: sections[8][64:]}
     with pytest.raises(UnfitFile, match="2 public inputs, ours 1"):
         require_fit(read_zkey(packed({**sections, **change})), r1cs)
 
 
-def test_a_key_for_more_wires_is_refused(sections: Sections, r1cs: bytes) -> None:
+def test_a_key_for_more_wires_is_refused(sections: Sections, r1cs: ConstraintSystem) -> None:
     wires, domain = wires_and_domain(sections)
     longer = {kind: sections[kind] + bytes(size) for kind, size in ((5, 64), (6, 64), (7, 128), (8, 64))}
     with pytest.raises(UnfitFile, match=f"{wires + 1} wires in a domain of {domain}, ours has {wires}"):
@@ -246,7 +239,7 @@ def test_a_key_for_more_wires_is_refused(sections: Sections, r1cs: bytes) -> Non
 
 
 @pytest.mark.parametrize("position", [4, 8, 12, 20], ids=["matrix", "row", "wire", "value"])
-def test_a_key_with_one_other_coefficient_is_refused(sections: Sections, r1cs: bytes, position: int) -> None:
+def test_a_key_with_one_other_coefficient_is_refused(sections: Sections, r1cs: ConstraintSystem, position: int) -> None:
     changed = bytearray(sections[4])
     changed[position] ^= 1
     with pytest.raises(UnfitFile, match="its constraints are not ours"):

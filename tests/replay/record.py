@@ -204,7 +204,6 @@ async def record() -> dict[str, str]:
 
 def main() -> None:
     """Replaces the recorded histories by new ones, once all of them could be recorded."""
-    submitting.POLL_SECONDS = 0.01  # pyright: ignore[reportConstantRedefinition, reportAttributeAccessIssue]
     files = asyncio.run(record())
     HISTORIES.mkdir(exist_ok=True)
     for stale in HISTORIES.glob("*.json"):

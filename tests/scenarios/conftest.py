@@ -6,6 +6,7 @@ import pytest
 
 from activities import submitting
 from journal import database
+from ledger import watching
 from tests.scenarios.company import Company
 from tests.scenarios.defects import patch_judge
 from tests.scenarios.stage import Theatre, open_theatre
@@ -15,7 +16,9 @@ from tests.scenarios.stage import Theatre, open_theatre
 def brisk() -> Generator[None]:
     """Looks and resends as often as short slots allow, and a locked journal is given up soon. What is decided is not touched."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(submitting, "POLL_SECONDS", 0.1)
+        monkeypatch.setattr(watching, "LOOK_SECONDS", 0.1)
+        monkeypatch.setattr(submitting, "UNSEEN_SECONDS", 0.4)
+        monkeypatch.setattr(submitting, "SEEN_SECONDS", 0.8)
         monkeypatch.setattr(submitting, "RESEND_SECONDS", 0.4)
         monkeypatch.setattr(database, "LOCK_WAIT_MILLISECONDS", 500)
         patch_judge(monkeypatch)

@@ -458,9 +458,13 @@ class Stage:
         """The bets' records in the journal, once all are settled or rejected."""
 
         async def look() -> list[BetRecord] | None:
-            records = [await self.journal.bet(bet.bet_id) for bet in bets]
-            found = [record for record in records if record and record.status is not BetStatus.CLAIMED]
-            return found if len(found) == len(bets) else None
+            found: list[BetRecord] = []
+            for bet in bets:
+                record = await self.journal.bet(bet.bet_id)
+                if record is None or record.status is BetStatus.CLAIMED:
+                    return None
+                found.append(record)
+            return found
 
         return await eventually(f"{len(bets)} bets are decided", look)
 

@@ -26,18 +26,17 @@ from activities.proving import Proving
 from client.intake import TemporalIntake
 from client.predecessors import TemporalPredecessors
 from client.settlements import TemporalSettlements
-from embedded.site import UPDATE_BYTES_SETTING
+from embedded.site import TEMPORAL_OPTIONS
 from journal.adapter import SqlJournal
 from settlement.batches import BatchSummary, BetRecord, BetStatus, Statement, batch_id
 from settlement.bets import Bet, Rejection
 from settlement.errors import LaneSaturated
 from settlement.intake import BetOutcome
 from settlement.lifecycle import BatchStatus
-from settlement.limits import MAX_IN_FLIGHT_UPDATE_BYTES
 from settlement.netting import net_by_player
 from settlement.reconciliation import ReconciliationReport
 from tests.workflow.fakes import FakeLedger, FakePredecessors, FakeProver
-from worker import WORKFLOWS, settlement_activities
+from worker import WORKFLOWS, patient, settlement_activities
 from workflows import names, visibility
 from workflows.batcher import Batcher, BatcherSettings, BatcherStatus
 from workflows.reconciliation import Reconciliation, ReconciliationInput
@@ -107,18 +106,20 @@ class Casino:
     async def at_work(self, cached_workflows: int = 100) -> AsyncGenerator[None, None]:
         """Workers for all that there is to do."""
         listed = not self.env.supports_time_skipping
-        settling = Worker(
-            self.client,
-            task_queue=names.SETTLEMENT_QUEUE,
-            workflows=WORKFLOWS,
-            activities=settlement_activities(
-                self.journal,
-                self.ledger,
-                self,
-                TemporalPredecessors(self.client) if listed else self.predecessors,
-                TemporalSettlements(self.client) if listed else UnlistedSettlements(self.client),
-            ),
-            max_cached_workflows=cached_workflows,
+        settling = patient(
+            Worker(
+                self.client,
+                task_queue=names.SETTLEMENT_QUEUE,
+                workflows=WORKFLOWS,
+                activities=settlement_activities(
+                    self.journal,
+                    self.ledger,
+                    self,
+                    TemporalPredecessors(self.client) if listed else self.predecessors,
+                    TemporalSettlements(self.client) if listed else UnlistedSettlements(self.client),
+                ),
+                max_cached_workflows=cached_workflows,
+            )
         )
         proving = Worker(self.client, task_queue=names.PROVING_QUEUE, activities=[Proving(self.prover).prove_batch])
         async with settling, proving:
@@ -273,10 +274,10 @@ class Casino:
         assert len(rejections) == count
         return rejections
 
-    async def reconcile(self, lanes: int = 1) -> list[ReconciliationReport]:
+    async def reconcile(self, lanes: int = 1, *, full: bool = True) -> list[ReconciliationReport]:
         handle = await self.client.start_workflow(
             Reconciliation.run,
-            ReconciliationInput(lanes=lanes),
+            ReconciliationInput(lanes=lanes, full=full),
             id=names.RECONCILIATION_ID,
             task_queue=names.SETTLEMENT_QUEUE,
         )
@@ -394,7 +395,7 @@ async def development_server() -> WorkflowEnvironment:
         dev_server_existing_path=str(DEVELOPMENT_SERVER),
         data_converter=pydantic_data_converter,
         search_attributes=visibility.SEARCH_ATTRIBUTES,
-        dev_server_extra_args=["--dynamic-config-value", f"{UPDATE_BYTES_SETTING}={MAX_IN_FLIGHT_UPDATE_BYTES}"],
+        dev_server_extra_args=list(TEMPORAL_OPTIONS),
     )
 
 

@@ -2,13 +2,16 @@
 
 import shutil
 from collections.abc import AsyncGenerator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from temporalio.common import RetryPolicy
 
 from activities import submitting
 from journal.migrate import upgrade
 from tests.workflow.casino import Casino, open_casino
+from workflows import policies
 
 
 @pytest.fixture(scope="session")
@@ -21,8 +24,12 @@ async def migrated_journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def journal_path(migrated_journal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     # The fake chain answers at once, and the server skips no time while an activity waits.
-    monkeypatch.setattr(submitting, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(submitting, "RESEND_SECONDS", 0.05)
+    # Local activities are tried again by the wall clock.
+    at_once = RetryPolicy(
+        initial_interval=timedelta(milliseconds=1), maximum_attempts=policies.RETRY_LOCALLY.maximum_attempts
+    )
+    monkeypatch.setattr(policies, "RETRY_LOCALLY", at_once)
     path = tmp_path / "journal.db"
     shutil.copy(migrated_journal, path)
     return path

@@ -16,6 +16,7 @@ from settlement.batches import (
     Movement,
     OnChainBatch,
     Proof,
+    Sighting,
     SignedAttempt,
     Standing,
     Statement,
@@ -34,7 +35,7 @@ from settlement.errors import (
     SettlementRefused,
     VaultUncovered,
 )
-from settlement.lanes import Estate, LookBack, UnheardSignal, UnheardSignals
+from settlement.lanes import Estate, LookBack, QueuedBet, UnheardSignal, UnheardSignals
 
 SOL: Final = 10**9
 HOUSE_BALANCE: Final = 1_000 * SOL
@@ -45,6 +46,9 @@ BLOCKHASH_LIFE: Final = 150
 
 
 _NO_CIRCUITS: Final = RegisteredCircuits(place="a ledger in memory", local=True, circuits=())
+
+
+LOOK_SECONDS: Final = 0.01
 
 
 class Fate(Enum):
@@ -284,6 +288,12 @@ class FakeLedger:
             raise newest.error
         return Verdict(standing=Standing.NONE_LIVE)
 
+    async def sight(self, attempts: Sequence[SignedAttempt], *, at_finality: bool = False) -> Sighting:
+        """Always worth a verdict: what is decided is the judge's."""
+        del attempts, at_finality
+        await asyncio.sleep(LOOK_SECONDS)
+        return Sighting.DECIDED
+
     # The program.
 
     def _refusal(self, statement: Statement) -> AlreadySettled | SettlementRefused | None:
@@ -386,6 +396,11 @@ class FakePredecessors:
     async def estate(self, lane: int, run_id: str) -> Estate:  # noqa: ARG002
         self.script.meet("estate")
         return next(estate for estate in self.estates if estate.run_id == run_id)
+
+    async def overflow(self, lane: int, run_id: str, start: int, limit: int) -> list[QueuedBet]:  # noqa: ARG002
+        state = next(estate.state for estate in self.estates if estate.run_id == run_id)
+        assert state is not None
+        return state.overflow[start : start + limit]
 
     async def rejections(self, lane: int, run_id: str, start: int, limit: int) -> list[Rejection]:  # noqa: ARG002
         self.script.meet("rejections")

@@ -1,7 +1,7 @@
 """A lane lives for ever by continuing as new: nothing that it holds is lost or doubled on the way."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Final
 
 from temporalio.api.enums.v1 import EventType
@@ -9,8 +9,10 @@ from temporalio.client import WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
 
 from settlement.bets import Rejection, RejectionReason
+from settlement.breaker import MAX_REASON_CHARS, Breaker
 from settlement.intake import Answer
-from settlement.lanes import Cut
+from settlement.lane_queue import KNOWN_DIGEST_BYTES, MAX_RECENT_BETS, LaneQueue
+from settlement.lanes import BatcherState, Cut, QueuedBet, RecentBatch
 from settlement.limits import (
     MAX_BATCHES_IN_FLIGHT,
     MAX_BET_ID_CHARS,
@@ -21,16 +23,13 @@ from settlement.limits import (
 from settlement.shapes import SHAPES
 from tests.workflow.casino import LANE, PLAYERS, Casino, bet, some_bets
 from workflows.batcher import (
+    MAX_BETS_STARTING,
+    MAX_CARRIED_OVERFLOW,
     MAX_CARRIED_REJECTIONS,
-    MAX_QUEUED_BETS,
-    MAX_RECENT_BETS,
     MAX_REMEMBERED_ENDS,
     Batcher,
     BatcherInput,
     BatcherSettings,
-    BatcherState,
-    KnownBet,
-    QueuedBet,
 )
 
 TASK_EVENTS: Final = frozenset(
@@ -45,6 +44,9 @@ TASK_EVENTS: Final = frozenset(
 
 MINUTE: Final = timedelta(minutes=1)
 NOON: Final = datetime(2026, 1, 31, 12, tzinfo=UTC)
+NOON_AND_A_BIT: Final = datetime(2026, 1, 31, 12, 0, 0, 1, tzinfo=timezone(timedelta(hours=5, minutes=30)))
+"""Takes the most room in JSON."""
+
 EVENTS: Final = 40
 """A lane under test continues as new after so many."""
 
@@ -140,13 +142,13 @@ async def test_rejections_not_yet_written_are_carried_and_then_written(casino: C
     lane = await casino.open_lane(continue_as_new_after_events=EVENTS)
     first = await run_id(lane)
     async with casino.locked_journal():
-        for n in range(EVENTS + 10):
+        for n in range(MAX_CARRIED_REJECTIONS):
             await casino.signal({"number": n})
-    rejections = await casino.rejections(EVENTS + 10)
-    assert {rejection.payload for rejection in rejections} == {f'{{"number":{n}}}' for n in range(EVENTS + 10)}
+    rejections = await casino.rejections(MAX_CARRIED_REJECTIONS)
+    assert {rejection.payload for rejection in rejections} == {f'{{"number":{n}}}' for n in range(MAX_CARRIED_REJECTIONS)}
     assert await run_id(lane) != first
     assert (await carried_input(casino)).state.rejections
-    assert (await casino.status()).counters.rejected == EVENTS + 10
+    assert (await casino.status()).counters.rejected == MAX_CARRIED_REJECTIONS
 
 
 async def test_nothing_is_lost_or_doubled_while_a_loaded_lane_continues_as_new(real_time_casino: Casino) -> None:
@@ -184,7 +186,7 @@ async def test_a_lane_that_replays_its_whole_history_at_every_step_settles_the_s
 def test_a_lane_that_holds_all_that_it_may_fits_one_payload() -> None:
     long_id = "x" * MAX_BET_ID_CHARS
     greatest = bet(long_id, player=PLAYERS[0], stake=MAX_STAKE_LAMPORTS)
-    greatest = greatest.model_copy(update={"placed_at": NOON})
+    greatest = greatest.model_copy(update={"placed_at": NOON_AND_A_BIT})
     batch = f"settlement-65535-{'f' * 32}"
     # A control character takes the most room in JSON.
     text = "\x01" * MAX_REJECTED_PAYLOAD_CHARS
@@ -197,18 +199,20 @@ def test_a_lane_that_holds_all_that_it_may_fits_one_payload() -> None:
         payload=text,
         at=NOON,
     )
-    queue_length = MAX_QUEUED_BETS + MAX_BETS_PER_UPDATE
+    queued = QueuedBet(bet=greatest, since=NOON_AND_A_BIT, tracked=False)
+    max_bets = SHAPES[-1].bets
+    queue = LaneQueue(BatcherState(), max_bets=max_bets, max_players=1)
+    # Batches of one bet each, and each bet of an id of its own, take the most room.
     state = BatcherState(
-        queue=[QueuedBet(bet=greatest, since=NOON, tracked=False)] * queue_length,
-        known={
-            f"{n:0{MAX_BET_ID_CHARS}}": KnownBet(digest="f" * 32, batch_id=batch)
-            for n in range(MAX_RECENT_BETS + queue_length)
-        },
+        queue=[queued] * (queue.room + MAX_BETS_PER_UPDATE),
+        overflow=[queued] * MAX_CARRIED_OVERFLOW,
+        recent=[
+            RecentBatch(batch_id=batch, digests={f"{n:0{MAX_BET_ID_CHARS}}": "f" * 2 * KNOWN_DIGEST_BYTES})
+            for n in range(MAX_RECENT_BETS)
+        ],
         in_flight={f"{batch}{n}": 64 for n in range(MAX_BATCHES_IN_FLIGHT)},
-        cut=Cut(
-            bets=[QueuedBet(bet=greatest, since=NOON, tracked=False)] * SHAPES[-1].bets,
-            after=(batch,) * MAX_BATCHES_IN_FLIGHT,
-        ),
+        cuts=[Cut(bets=[queued] * max_bets, after=(batch,) * MAX_BATCHES_IN_FLIGHT)] * (MAX_BETS_STARTING // max_bets),
+        breaker=Breaker(stuck={f"{batch}{n}": "\x01" * MAX_REASON_CHARS for n in range(MAX_BATCHES_IN_FLIGHT)}),
         closed=[batch] * MAX_REMEMBERED_ENDS,
         rejections=[worst] * MAX_CARRIED_REJECTIONS,
     )

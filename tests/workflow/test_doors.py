@@ -3,17 +3,8 @@
 from typing import Any, Final
 
 import pytest
-from temporalio.client import (
-    Client,
-    Interceptor,
-    OutboundInterceptor,
-    StartWorkflowUpdateInput,
-    WorkflowHandle,
-    WorkflowUpdateFailedError,
-    WorkflowUpdateHandle,
-    WorkflowUpdateRPCTimeoutOrCancelledError,
-)
-from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.api.workflowservice.v1 import UpdateWorkflowExecutionRequest, UpdateWorkflowExecutionResponse
+from temporalio.client import WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
 from temporalio.service import RPCError, RPCStatusCode
 
 from client import intake
@@ -21,19 +12,11 @@ from client.intake import TemporalIntake
 from settlement.bets import RejectionReason, lane_of
 from settlement.errors import LaneSaturated, LaneUnavailable
 from settlement.intake import Answer
+from settlement.lane_queue import MIN_QUEUED_BETS
 from settlement.limits import MAX_BETS_PER_UPDATE
 from settlement.receipts import Receipt
-from tests.workflow.casino import LANE, PLAYERS, SETTINGS, Casino, as_json, bet, some_bets
-from workflows import names
-from workflows.batcher import (
-    MAX_QUEUED_BETS,
-    Batcher,
-    BatcherInput,
-    BatcherSettings,
-    BatcherState,
-    KnownBet,
-    QueuedBet,
-)
+from tests.workflow.casino import LANE, PLAYERS, Casino, as_json, bet, some_bets
+from workflows.batcher import Batcher
 
 
 async def queued(casino: Casino, count: int) -> None:
@@ -125,10 +108,11 @@ async def test_a_bet_of_another_lane_is_rejected_at_every_door(casino: Casino) -
 async def test_a_saturated_lane_refuses_updates_until_it_has_drained(casino: Casino) -> None:
     lane = await casino.open_lane()
     await lane.signal(Batcher.pause)
-    bets = some_bets(MAX_BETS_PER_UPDATE)
-    await casino.place_many(bets)
+    bets = some_bets(MIN_QUEUED_BETS)
+    for start in range(0, len(bets), MAX_BETS_PER_UPDATE):
+        await casino.place_many(bets[start : start + MAX_BETS_PER_UPDATE])
     late = bet("late")
-    with pytest.raises(LaneSaturated, match="saturated with 100 queued bets"):
+    with pytest.raises(LaneSaturated, match=f"saturated with {MIN_QUEUED_BETS} queued bets"):
         await casino.place_many([late])
     with pytest.raises(LaneSaturated):
         await casino.place(late, tracked=True)
@@ -149,29 +133,28 @@ TASK_FAILED: Final = RPCError(
 """As the server answers the updates of a workflow task that fails."""
 
 
-class DroppedUpdates(Interceptor):
+class DroppedUpdates:
     """Answers the next `count` updates with `error`."""
 
     def __init__(self, count: int, error: Exception = TASK_FAILED) -> None:
         self.count = count
         self.error = error
 
-    def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:
-        dropped = self
 
-        class Outbound(OutboundInterceptor):
-            async def start_workflow_update(self, input: StartWorkflowUpdateInput) -> WorkflowUpdateHandle[Any]:
-                if dropped.count == 0:
-                    return await super().start_workflow_update(input)
-                dropped.count -= 1
-                raise dropped.error
+def intake_through(casino: Casino, dropped: DroppedUpdates) -> TemporalIntake:
+    service = casino.client.workflow_service
+    update = service.update_workflow_execution
 
-        return Outbound(next)
+    async def answer(
+        req: UpdateWorkflowExecutionRequest, *args: Any, **options: Any
+    ) -> UpdateWorkflowExecutionResponse:
+        if dropped.count == 0:
+            return await update(req, *args, **options)
+        dropped.count -= 1
+        raise dropped.error
 
-
-def intake_through(casino: Casino, interceptor: Interceptor) -> TemporalIntake:
-    service = casino.client.service_client
-    return TemporalIntake(Client(service, data_converter=pydantic_data_converter, interceptors=[interceptor]), SETTINGS)
+    service.update_workflow_execution = answer
+    return casino.intake
 
 
 CONNECTION_LOST: Final = RPCError("tcp connect error", RPCStatusCode.UNAVAILABLE, b"")
@@ -186,7 +169,6 @@ CONNECTION_LOST: Final = RPCError("tcp connect error", RPCStatusCode.UNAVAILABLE
         CONNECTION_LOST,
         RPCError("workflow update was aborted", RPCStatusCode.ABORTED, b""),
         RPCError("Timeout expired", RPCStatusCode.DEADLINE_EXCEEDED, b""),
-        RPCError("no workflow", RPCStatusCode.NOT_FOUND, b""),
     ],
     ids=lambda error: getattr(getattr(error, "status", None), "name", type(error).__name__),
 )
@@ -232,36 +214,9 @@ async def test_what_sending_again_cannot_mend_is_raised_at_once(casino: Casino) 
 async def test_rejections_that_the_journal_has_not_taken_saturate_a_lane_too(casino: Casino) -> None:
     await casino.open_lane()
     async with casino.locked_journal():
-        await casino.intake.place_many(LANE, [{"number": n} for n in range(MAX_BETS_PER_UPDATE)])
+        for _ in range(MIN_QUEUED_BETS // MAX_BETS_PER_UPDATE):
+            await casino.intake.place_many(LANE, [{"number": n} for n in range(MAX_BETS_PER_UPDATE)])
         with pytest.raises(LaneSaturated):
             await casino.place_many(some_bets(1))
-    await casino.rejections(MAX_BETS_PER_UPDATE)
+    await casino.rejections(MIN_QUEUED_BETS)
     assert [answer.answer for answer in await casino.place_patiently(some_bets(1))] == [Answer.ACCEPTED]
-
-
-async def full_lane(casino: Casino) -> WorkflowHandle[Batcher, None]:
-    """A paused lane whose queue holds all that it may."""
-    bets = some_bets(MAX_QUEUED_BETS)
-    now = await casino.env.get_current_time()
-    state = BatcherState(
-        queue=[QueuedBet(bet=bet, since=now, tracked=False) for bet in bets],
-        known={bet.bet_id: KnownBet(digest=bet.digest[:16].hex(), batch_id=None) for bet in bets},
-        paused=True,
-    )
-    return await casino.client.start_workflow(
-        Batcher.run,
-        BatcherInput(lane=LANE, settings=BatcherSettings(), state=state),
-        id=names.batcher_id(LANE),
-        task_queue=names.SETTLEMENT_QUEUE,
-    )
-
-
-async def test_a_signalled_bet_beyond_the_longest_queue_is_recorded_as_rejected(casino: Casino) -> None:
-    await full_lane(casino)
-    await casino.signal(bet("too-late"))
-    await casino.signal(some_bets(1)[0])
-    (rejection,) = await casino.rejections(1)
-    assert (rejection.bet_id, rejection.reason) == ("too-late", RejectionReason.LANE_SATURATED)
-    assert '"too-late"' in rejection.payload
-    status = await casino.status()
-    assert (status.queued, status.counters.duplicates) == (MAX_QUEUED_BETS, 1)

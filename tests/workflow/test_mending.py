@@ -15,6 +15,7 @@ from settlement.batches import BetStatus, Statement, batch_id
 from settlement.bets import RejectionReason
 from settlement.errors import CroupierError, JournalConflict, LedgerMisconfigured
 from settlement.intake import Answer
+from settlement.lanes import BatcherState
 from settlement.lifecycle import BatchStatus
 from settlement.limits import MAX_BETS_PER_UPDATE, MAX_REJECTED_PAYLOAD_CHARS
 from tests.workflow.casino import LANE, PATIENCE_SECONDS, SETTINGS, Casino, as_json, bet, development_server, some_bets
@@ -24,7 +25,7 @@ from tests.workflow.test_parking import WINS, parked
 from tests.workflow.test_settlement import ALL_THE_WAY, statuses
 from worker import WORKFLOWS
 from workflows import names
-from workflows.batcher import MAX_ANSWERED_DETAIL_CHARS, Batcher, BatcherInput, BatcherState
+from workflows.batcher import MAX_ANSWERED_DETAIL_CHARS, Batcher, BatcherInput
 from workflows.settlement import Settlement
 
 EVENTS: Final = 40

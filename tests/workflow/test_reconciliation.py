@@ -1,5 +1,6 @@
 """Reconciliation agrees on what is honest, and names each way in which journal and chain can be made to differ."""
 
+import asyncio
 import sqlite3
 from collections.abc import Callable
 from typing import Any
@@ -7,11 +8,15 @@ from typing import Any
 import pytest
 from pydantic_core import to_json
 
+from activities import reconciling
 from activities.reconciling import MAX_ANSWERED_BYTES
+from settlement.batches import OnChainBatch
 from settlement.errors import ProofRejected
 from settlement.lifecycle import BatchStatus
 from settlement.reconciliation import REPAIRS, FindingKind, ReconciliationReport
-from tests.workflow.casino import LANE, PLAYERS, STRANGER, Casino, bet, some_bets
+from tests.workflow.casino import LANE, PATIENCE_SECONDS, PLAYERS, STRANGER, Casino, bet, some_bets
+from tests.workflow.fakes import FakeLedger
+from workflows.reconciliation import LANES_AT_ONCE
 
 BETS = some_bets(6)
 TOO_MANY = 4_000
@@ -60,6 +65,91 @@ async def test_every_lane_has_a_report_of_its_own(casino: Casino) -> None:
     await casino.settle([bet("elsewhere")], lane=1)
     reports = await casino.reconcile(lanes=2)
     assert [(report.lane, report.batches_compared, report.agreed) for report in reports] == [(0, 1, True), (1, 1, True)]
+
+
+async def test_several_lanes_are_compared_at_once_but_not_all(casino: Casino, monkeypatch: pytest.MonkeyPatch) -> None:
+    lanes, under_way, most = 2 * LANES_AT_ONCE, 0, 0
+    together = asyncio.Event()
+    read = FakeLedger.batch_records
+
+    async def slow(self: FakeLedger, lane: int) -> list[OnChainBatch]:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        if under_way == LANES_AT_ONCE:
+            together.set()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await together.wait()
+        under_way -= 1
+        return await read(self, lane)
+
+    monkeypatch.setattr(FakeLedger, "batch_records", slow)
+    reports = await casino.reconcile(lanes=lanes)
+    assert [report.lane for report in reports] == list(range(lanes))
+    assert most == LANES_AT_ONCE
+
+
+async def test_a_vault_is_asked_for_once_however_many_batches_its_player_is_in(
+    casino: Casino, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciling, "BATCHES_AT_ONCE", 1)
+    for number in range(3):
+        await casino.settle(some_bets(6, prefix=str(number)))
+    casino.ledger.script.calls.clear()
+    (report,) = await casino.reconcile()
+    assert report.batches_compared == 3
+    assert casino.ledger.script.calls.count("movement") == 3
+    assert casino.ledger.script.calls.count("vaults") == 1
+    assert report.agreed
+
+
+async def settle_some(casino: Casino, batches: int, prefix: str = "some") -> None:
+    for number in range(batches):
+        await casino.settle(some_bets(2, prefix=f"{prefix}-{number}"))
+
+
+async def test_a_scheduled_run_compares_what_is_new_and_some_of_the_older_batches_in_turn(
+    casino: Casino, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciling, "RECHECKED", 2)
+    await settle_some(casino, 5)
+
+    async def compared(*, full: bool = False) -> int:
+        (report,) = await casino.reconcile(full=full)
+        assert report.agreed
+        return report.batches_compared
+
+    assert [await compared() for _ in range(2)] == [5, 2]
+    await settle_some(casino, 1, "new")
+    assert await compared() == 1 + 2
+    assert await compared(full=True) == 6
+
+
+async def test_a_scheduled_run_looks_at_each_older_batch_when_its_turn_comes(
+    casino: Casino, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciling, "RECHECKED", 1)
+    await settle_some(casino, 3)
+    await casino.reconcile(full=False)
+    change_journal(casino, "UPDATE bets SET stake = stake + 1 WHERE bet_id = 'some-2-1'")
+    reports = [report for _ in range(3) for report in await casino.reconcile(full=False)]
+    assert [report.agreed for report in reports] == [True, True, False]
+    # Told again until it is mended, whoever's turn it is.
+    (report,) = await casino.reconcile(full=False)
+    assert not report.agreed
+
+
+async def test_of_a_lane_new_to_the_worker_the_newest_count_as_new_and_none_is_overlooked_that_one_side_lacks(
+    casino: Casino, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciling, "RECHECKED", 0)
+    monkeypatch.setattr(reconciling, "NEWEST", 1)
+    await settle_some(casino, 3)
+    (report,) = await casino.reconcile(full=False)
+    assert (report.batches_compared, report.agreed) == (1, True)
+    del casino.ledger.records[LANE, 1]
+    (report,) = await casino.reconcile(full=False)
+    assert FindingKind.NOT_ON_CHAIN in kinds(report)
 
 
 async def test_a_batch_on_its_way_is_no_difference(casino: Casino) -> None:

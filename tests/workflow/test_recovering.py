@@ -16,6 +16,7 @@ from client.settlements import TemporalSettlements
 from settlement.batches import BatchSummary, BetStatus, DuplicateBet, batch_id
 from settlement.bets import Bet
 from settlement.errors import CroupierError, LaneUnavailable, ProofRejected, TemporalRefused
+from settlement.lanes import BatcherState
 from settlement.lifecycle import BatchStatus
 from settlement.ports import Execution, Revival
 from settlement.reconciliation import Finding, FindingKind
@@ -23,7 +24,7 @@ from tests.workflow.casino import LANE, PLAYERS, SETTINGS, STRANGER, Casino, bet
 from tests.workflow.fakes import VAULT_BALANCE, Fate
 from tests.workflow.test_parking import parked
 from workflows import names
-from workflows.batcher import Batcher, BatcherInput, BatcherSettings, BatcherState
+from workflows.batcher import Batcher, BatcherInput, BatcherSettings
 from workflows.settlement import Settlement, SettlementInput
 
 BETS = some_bets(6)

@@ -21,12 +21,13 @@ from settlement.batches import batch_id
 from settlement.bets import Bet, Rejection, RejectionReason
 from settlement.errors import LaneUnavailable, PredecessorUnread
 from settlement.intake import Answer
-from settlement.lanes import BatcherState, Counters, Cut, Estate, KnownBet, LookBack, QueuedBet, UnheardSignal
+from settlement.lane_queue import known_digest
+from settlement.lanes import BatcherState, Counters, Cut, Estate, LookBack, QueuedBet, RecentBatch, UnheardSignal
 from tests.workflow.casino import LANE, Casino, as_json, bet, open_casino, some_bets
 from tests.workflow.stalled import Stalled
 from tests.workflow.test_continue_as_new import EVENTS, run_id, signal_until_continued
 from workflows import names, policies
-from workflows.batcher import KNOWN_DIGEST_BYTES, LONG_OPENING, MAX_REMEMBERED_ENDS, TAKES_OVER, Batcher
+from workflows.batcher import LONG_OPENING, MAX_REMEMBERED_ENDS, TAKES_OVER, Batcher
 from workflows.settlement import ClosedBatch
 
 LONG_AGO: Final = datetime(2020, 1, 31, 12, tzinfo=UTC)
@@ -39,8 +40,7 @@ def queued(bets: list[Bet]) -> list[QueuedBet]:
 
 def holding(bets: list[Bet], **fields: Any) -> BatcherState:
     """The state of an opened lane that had these bets in its queue."""
-    known = {bet.bet_id: KnownBet(digest=bet.digest[:KNOWN_DIGEST_BYTES].hex(), batch_id=None) for bet in bets}
-    return BatcherState(queue=queued(bets), known=known, opened=True).model_copy(update=fields)
+    return BatcherState(queue=queued(bets), opened=True).model_copy(update=fields)
 
 
 def inherit(casino: Casino, *states: BatcherState) -> None:
@@ -50,7 +50,7 @@ def inherit(casino: Casino, *states: BatcherState) -> None:
 
 def half_cut(bets: list[Bet]) -> BatcherState:
     """The state of a lane that was ended while it was starting the Settlement of these bets."""
-    return holding([], cut=Cut(bets=queued(bets), after=()), in_flight={batch_id(LANE, bets): len(bets)})
+    return holding([], cuts=[Cut(bets=queued(bets), after=())], in_flight={batch_id(LANE, bets): len(bets)})
 
 
 def rejection(rejection_id: str) -> Rejection:
@@ -91,7 +91,7 @@ async def never_done(_: LookBack) -> None:
 async def test_queue_known_bets_pause_counters_and_rejections_are_taken_over(casino: Casino) -> None:
     bets = some_bets(5)
     state = holding(bets, paused=True)
-    state.known["cut"] = KnownBet(digest=bet("cut").digest[:KNOWN_DIGEST_BYTES].hex(), batch_id="settlement-0-old")
+    state.recent.append(RecentBatch(batch_id="settlement-0-old", digests={"cut": known_digest(bet("cut"))}))
     state.counters.accepted = 77
     inherit(casino, state)
     casino.predecessors.rejected["run-0"] = [rejection(str(n)) for n in range(3)]
@@ -224,7 +224,7 @@ async def test_a_batch_whose_settlement_runs_already_keeps_its_slot_until_it_is_
     lane = await casino.open_lane(max_in_flight=1, window_seconds=0.1)
 
     async def started() -> bool:
-        return (await lane.query(Batcher.state)).cut is None
+        return not (await lane.query(Batcher.state)).cuts
 
     await casino.soon(started)
     assert list((await casino.status()).in_flight) == [batch_id(LANE, running)]
