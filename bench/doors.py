@@ -62,7 +62,7 @@ class DoorCosts(BaseModel):
 
 async def measure(where: Where, progress: Progress, *, quick: bool) -> DoorCosts:
     """On a stack of its own, one door after the other. Raises `NotSettled`, `CroupierError`, `ChildFailed`."""
-    lanes = replace(ROOMY_LANE, window_seconds=LONG_WINDOW_SECONDS)
+    lanes = replace(ROOMY_LANE.quick if quick else ROOMY_LANE, window_seconds=LONG_WINDOW_SECONDS)
     crowds = {
         door: Crowd(f"{door}", Mix.FEW, bets=batches * lanes.max_batch_bets, players=32)
         for door, batches in (QUICK_BATCHES if quick else BATCHES).items()

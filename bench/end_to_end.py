@@ -83,10 +83,10 @@ FULL: Final = (
     ),
 )
 QUICK: Final = (
-    Stage("few", ONE_LANE, (Plan(Crowd("few", Mix.FEW, bets=4_000, players=32), ceiling_batches=2),)),
+    Stage("few", ONE_LANE.quick, (Plan(Crowd("few", Mix.FEW, bets=4_000, players=32), ceiling_batches=2),)),
     Stage(
         "many",
-        replace(MANY_LANES, lanes=2),
+        replace(MANY_LANES, lanes=2).quick,
         (
             Plan(Crowd("zipf", Mix.ZIPF, bets=1_200, players=500), ceiling_batches=4),
             Plan(Crowd("distinct", Mix.DISTINCT, bets=1_000, players=500), ceiling_batches=4),

@@ -23,7 +23,6 @@ SHOWN_REFUSALS: Final = 5
 class Flood:
     """What was answered so far. `refused`: the first of the bets that were not taken, and why; `ended_at`: in seconds since the epoch."""
 
-    answered: int = 0
     refused: list[str] = field(default_factory=list[str])
     began_at: float = 0.0
     ended_at: float | None = None
@@ -51,7 +50,6 @@ class Flood:
     async def _place(self, placer: Placer, bets: Iterable[Bet]) -> None:
         async with aclosing(placer.stream(bets)) as answers:
             async for placed in answers:
-                self.answered += 1
                 self._ticks[int(time.time() * TICKS_PER_SECOND)] += 1
                 if placed.answer is not Answer.ACCEPTED and len(self.refused) < SHOWN_REFUSALS:
                     self.refused.append(f"{placed.bet_id} was {placed.answer}: {placed.reason} {placed.detail}")

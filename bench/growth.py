@@ -80,7 +80,7 @@ async def measure(where: Where, progress: Progress, bets: int | None, *, quick: 
     """On a stack of its own. `bets`: how many instead of `BETS`. Raises `NotSettled`, `CroupierError`, `ChildFailed`."""
     crowd = Crowd("growth", Mix.FEW, bets=bets or (QUICK_BETS if quick else BETS), players=PLAYERS)
     flood = Flood()
-    lanes = replace(ONE_LANE, max_batches_in_flight=QUICK_IN_FLIGHT) if quick else ONE_LANE
+    lanes = replace(ONE_LANE, max_batches_in_flight=QUICK_IN_FLIGHT).quick if quick else ONE_LANE
     async with bench_stack(where, "growth", lanes, progress) as running:
         await running.fund(crowd.deposits(), progress)
         empty = books.size_bytes(running.journal)

@@ -56,7 +56,8 @@ async def measure(where: Where, progress: Progress, *, quick: bool) -> HalfLoad:
     """On a stack of its own. Raises `NotSettled`, `CroupierError`, `ChildFailed`."""
     seconds, warm = (QUICK_SECONDS, QUICK_WARM_SECONDS) if quick else (SECONDS, WARM_SECONDS)
     acknowledged: dict[str, float] = {}
-    async with bench_stack(where, "half-load", ONE_LANE, progress) as running:
+    lanes = ONE_LANE.quick if quick else ONE_LANE
+    async with bench_stack(where, "half-load", lanes, progress) as running:
         rate = LOAD * await _ceiling(where, progress)
         crowd = Crowd("half", Mix.FEW, bets=max(int(rate * seconds), 1), players=PLAYERS)
         await running.fund(crowd.deposits(), progress)
@@ -89,8 +90,8 @@ async def measure(where: Where, progress: Progress, *, quick: bool) -> HalfLoad:
         p50=p50,
         p95=p95,
         p99=p99,
-        window_seconds=ONE_LANE.window_seconds,
-        slot_ms=ONE_LANE.slot_ms,
+        window_seconds=lanes.window_seconds,
+        slot_ms=lanes.slot_ms,
         audit=found,
     )
 

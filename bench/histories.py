@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from temporalio.api.enums.v1 import EventType, WorkflowTaskFailedCause
+from temporalio.api.enums.v1 import EventType, TimeoutType, WorkflowTaskFailedCause
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client
 
@@ -41,7 +41,7 @@ _ACTIONS: Final = {
 
 @dataclass
 class Cost:
-    """Of some histories together. `failed_tasks`: workflow tasks that failed or timed out, by why."""
+    """Of some histories together. `failed_tasks`: workflow tasks that failed or timed out, by whose and why."""
 
     workflows: int = 0
     events: int = 0
@@ -139,7 +139,8 @@ def failed_tasks_of(events: Iterable[HistoryEvent]) -> Counter[str]:
             cause = WorkflowTaskFailedCause.Name(failed.cause).removeprefix("WORKFLOW_TASK_FAILED_CAUSE_").lower()
             found[f"{cause}: {failed.failure.message}"] += 1
         elif event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT:
-            found["timed out"] += 1
+            timed_out = event.workflow_task_timed_out_event_attributes
+            found[f"timed out, {TimeoutType.Name(timed_out.timeout_type).removeprefix('TIMEOUT_TYPE_').lower()}"] += 1
     return found
 
 
@@ -157,7 +158,9 @@ async def cost_of(client: Client, runs: Iterable[tuple[str, str | None]]) -> Cos
             events=len(events),
             history_bytes=described.raw_description.workflow_execution_info.history_size_bytes,
             actions=actions_of(events),
-            failed_tasks=failed_tasks_of(events),
+            failed_tasks=Counter(
+                {f"{workflow_id}: {why}": count for why, count in failed_tasks_of(events).items()},
+            ),
         )
 
     return sum(await asyncio.gather(*(cost(*run) for run in runs)), Cost())

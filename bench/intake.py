@@ -57,7 +57,7 @@ async def measure(where: Where, progress: Progress, *, quick: bool) -> IntakeRat
         for client in range(CLIENTS)
     ]
     bets, flood = each * CLIENTS, Flood()
-    async with bench_stack(where, "intake", ROOMY_LANE, progress) as running:
+    async with bench_stack(where, "intake", ROOMY_LANE.quick if quick else ROOMY_LANE, progress) as running:
         await running.fund(dict(deposit for crowd in crowds for deposit in crowd.deposits().items()), progress)
         placing = asyncio.create_task(flood.place(running, *(crowd.stream() for crowd in crowds)))
         try:

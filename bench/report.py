@@ -239,7 +239,7 @@ def targets_of(measured: Measured) -> list[Target]:
 def _errors_of(audit: Audit | None) -> list[str]:
     if audit is None:
         return []
-    failed = [f"{count:,} workflow tasks: {why}" for why, count in audit.failed_workflow_tasks.items()]
+    failed = [f"{count:,} workflow tasks of {why}" for why, count in audit.failed_workflow_tasks.items()]
     return [*audit.differences, *failed]
 
 

@@ -31,7 +31,7 @@ class NotSettled(CroupierError):
 
 
 class Audit(BaseModel):
-    """What was looked for in a run. `workflow_runs`: whose histories were searched; `failed_workflow_tasks`: by why they failed."""
+    """What was looked for in a run. `workflow_runs`: whose histories were searched; `failed_workflow_tasks`: by whose and why."""
 
     model_config = ConfigDict(frozen=True)
 

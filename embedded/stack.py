@@ -64,7 +64,7 @@ async def running_stack(
     """Runs the stack on directory `var`. `defaults`: settings (environment variables) that hold where none is set from outside.
 
     `slot_ms`: length of the local ledger's slots; shorter ones make everything final sooner. `bankroll_lamports`: what each house is
-    topped up to.
+    topped up to. `worker_command`: what runs the worker, under a profiler, say.
     Raises `StackBusy`, `ChildFailed`, or what provisioning raises.
     """
     site = Site.on(var)

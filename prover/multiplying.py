@@ -26,9 +26,8 @@ PUBLIC_WIRES: Final = 2
 _MAGIC: Final = b"g16pk1"
 _VERIFYING_KEY_BYTES: Final = G1_BYTES + 3 * G2_BYTES
 _LENGTH_BYTES: Final = 8
-_AT_INFINITY: Final = 1 << 254
-_COORDINATE: Final = _AT_INFINITY - 1
-"""A point's last bits are flags: which of the two points of its x it is, and whether it is the point at infinity."""
+_COORDINATE: Final = (1 << 254) - 1
+"""A point's last bits are flags: which of the two points of its x it is, and whether it is the point at infinity, which is all zeros."""
 _TO_MONTGOMERY: Final = pow(2, 8 * COORDINATE_BYTES, BASE_FIELD_MODULUS)
 
 
@@ -106,10 +105,7 @@ def _as_kept(points: bytes, size: int) -> bytes:
     ]
     coordinates = size // COORDINATE_BYTES
     for last in range(coordinates - 1, len(values), coordinates):
-        if values[last] & _AT_INFINITY:
-            values[last + 1 - coordinates : last + 1] = [0] * coordinates
-        else:
-            values[last] &= _COORDINATE
+        values[last] &= _COORDINATE
     return b"".join(
         [(value * _TO_MONTGOMERY % BASE_FIELD_MODULUS).to_bytes(COORDINATE_BYTES, "little") for value in values]
     )

@@ -27,7 +27,8 @@ SHAPES: Final = (
     Shape(circuit_id=7, bets=132, players=56),
     Shape(circuit_id=8, bets=280, players=56),
 )
-"""Every shape there is, cheapest first; the last holds whatever another does. Ids 1 to 4 were of earlier circuits.
+"""Every shape there is, cheapest first; the last holds whatever another does. Ids 1 to 4 were of
+earlier circuits, whose proofs the program takes no more: no id is used again.
 
 A transaction locks at most 64 accounts, 8 of which are not vaults, so 56 players. A proof costs by the power of two that holds its
 constraints: 2^11 for a few bets, 2^13 where each of 56 players bets once, 2^14 where some bet more, and 2^15 where few bet much.

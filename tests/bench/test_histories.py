@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import pytest
 from temporalio.api.common.v1 import ActivityType, Payload, Payloads, WorkflowExecution
-from temporalio.api.enums.v1 import EventType, WorkflowTaskFailedCause
+from temporalio.api.enums.v1 import EventType, TimeoutType, WorkflowTaskFailedCause
 from temporalio.api.failure.v1 import Failure
 from temporalio.api.history.v1 import HistoryEvent
 
@@ -122,7 +122,10 @@ def test_workflow_tasks_that_failed_or_timed_out_are_found_with_their_cause() ->
     history = [
         event(1, "WORKFLOW_TASK_COMPLETED"),
         event(2, "WORKFLOW_TASK_FAILED", cause=cause, failure=Failure(message="activity type differs")),
-        event(3, "WORKFLOW_TASK_TIMED_OUT"),
+        event(3, "WORKFLOW_TASK_TIMED_OUT", timeout_type=TimeoutType.TIMEOUT_TYPE_START_TO_CLOSE),
     ]
-    assert failed_tasks_of(history) == {"non_deterministic_error: activity type differs": 1, "timed out": 1}
+    assert failed_tasks_of(history) == {
+        "non_deterministic_error: activity type differs": 1,
+        "timed out, start_to_close": 1,
+    }
     assert not failed_tasks_of(history[:1])

@@ -167,10 +167,12 @@ def test_a_target_that_is_missed_is_told_as_missed_and_is_no_error() -> None:
 
 
 def test_differences_and_failed_workflow_tasks_are_errors() -> None:
-    unsound = Audit(workflow_runs=1, failed_workflow_tasks={"timed out": 2}, differences=["journal 5, chain 4"])
+    unsound = Audit(
+        workflow_runs=1, failed_workflow_tasks={"batcher-0: timed out": 2}, differences=["journal 5, chain 4"]
+    )
     found = report(measured(unsound), ["growth: it broke"])
     assert found.failed_workflow_tasks == 2
-    assert found.errors == ["growth: it broke", "journal 5, chain 4", "2 workflow tasks: timed out"]
+    assert found.errors == ["growth: it broke", "journal 5, chain 4", "2 workflow tasks of batcher-0: timed out"]
     assert not next(target.met for target in found.targets if target.figure == "failed_workflow_tasks")
 
 

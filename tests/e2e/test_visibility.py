@@ -83,10 +83,7 @@ async def test_settlement_shows_its_life_in_summaries_details_and_its_query(mach
             summaries[name] = event.user_metadata.summary.data.decode()
     assert batch.landing is not None
     assert summaries == {
-        "claim_batch": '"1 bets"',
         "prove_batch": f'"batch {batch.number}: 1 bets, circuit 16x8"',
-        "sign_settlement": f'"batch {batch.number}, attempt 0"',
-        "submit_settlement": f'"{batch.landing.signature}"',
         "confirm_settlement": f'"batch {batch.number}, 1 signed"',
     }
 

@@ -65,10 +65,11 @@ async def batcher_continued_as_new(casino: Casino) -> list[WorkflowHistory]:
 
 
 async def settlement_retried(casino: Casino) -> list[WorkflowHistory]:
-    """Activities that failed and were tried again, an attempt that expired, a tracked bet that is told."""
+    """Activities that failed and were tried again, some until the lane was told; an attempt that expired; a tracked bet that is told."""
     await casino.open_lane()
     casino.ledger.script.fail("house", LedgerUnavailable("no answer"))
-    casino.ledger.script.fail("sign", *[LedgerUnavailable("no answer")] * 2)
+    casino.ledger.script.fail("sign", *[LedgerUnavailable("no answer")] * 9)
+    casino.ledger.script.fail("judge", LedgerUnavailable("no answer"))
     casino.ledger.fates.append(Fate.EXPIRES)
     handle = await casino.start_batch(some_bets(3), tracked=["bet-0"])
     await casino.result(handle)

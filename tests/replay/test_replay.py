@@ -59,6 +59,15 @@ def scheduled(history: WorkflowHistory) -> list[str]:
     ]
 
 
+def done_locally(history: WorkflowHistory) -> list[str]:
+    """Activities that ran within workflow tasks, by name."""
+    return [
+        json.loads(event.marker_recorded_event_attributes.details["data"].payloads[0].data)["activity_type"]
+        for event in history.events
+        if event.event_type == EventType.EVENT_TYPE_MARKER_RECORDED
+    ]
+
+
 def named(prefix: str) -> list[WorkflowHistory]:
     return [history_of(file) for file in FILES if file.name.startswith(prefix)]
 
@@ -88,7 +97,7 @@ def test_the_histories_hold_what_is_hard_to_replay() -> None:
     assert "record_rejections" in scheduled(first)
     (retried,) = named("settlement_retried")
     assert max(attempts(retried)) >= 2
-    assert scheduled(retried).count("sign_settlement") == 2
+    assert done_locally(retried).count("sign_settlement") == 2
     (ejected,) = named("settlement_ejected")
     assert scheduled(ejected).count("prove_batch") == 2
     (parked,) = named("settlement_parked")

@@ -442,9 +442,12 @@ class Stage:
         return await eventually(f"the batch is {status}", look)
 
     async def complains(self, bets: Sequence[Bet], text: str) -> bool:
-        """Whether an activity of the batch of these bets is being tried again for a reason that says so."""
-        description = (await self.batch_workflow(bets).describe()).raw_description
-        return any(text in pending.last_failure.message for pending in description.pending_activities)
+        """Whether something of the batch of these bets is being tried again for a reason that says so."""
+        workflow = self.batch_workflow(bets)
+        description = (await workflow.describe()).raw_description
+        if any(text in pending.last_failure.message for pending in description.pending_activities):
+            return True
+        return text in (await workflow.query(Settlement.status)).waiting_for
 
     async def passes(self, step: str, since: int) -> None:
         """Returns once a worker's call of `step` has had its effect, after so many others on either side."""
