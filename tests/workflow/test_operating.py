@@ -4,6 +4,7 @@ import pytest
 
 from operations.lanes import lane_status
 from settlement.errors import LaneSilent
+from settlement.shapes import SHAPES
 from tests.workflow.casino import LANE, SETTINGS, Casino, bet, some_bets
 from workflows.batcher import Batcher
 
@@ -70,8 +71,8 @@ async def test_settings_that_no_batch_could_be_cut_by_are_not_taken(casino: Casi
     lane = await casino.open_lane()
     for nonsense in (
         {"max_bets": 0},
-        {"max_bets": 257},
-        {"max_players": 33},
+        {"max_bets": SHAPES[-1].bets + 1},
+        {"max_players": SHAPES[-1].players + 1},
         {"max_in_flight": 0},
         {"lanes": 0},
         "none",
