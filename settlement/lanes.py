@@ -128,7 +128,8 @@ class LookBack(BaseModel):
 class Estate(BaseModel):
     """What a run that ended has left behind, its rejections and its overflow apart.
 
-    `state`: None if Temporal has forgotten the run (`lost` says so). `unheard`: no worker has ever taken the run up, so its signals are to be read from its history.
+    `state`: None if Temporal has forgotten the run (`lost` says so). `unheard`: no worker has ever taken the run up, so its signals
+    are to be read from its history.
     """
 
     model_config = ConfigDict(frozen=True)

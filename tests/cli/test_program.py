@@ -276,7 +276,9 @@ async def test_a_circuit_of_somebody_elses_is_shown_loudly(operator: Operator) -
     assert said in shown.splitlines()
     assert f"{SMALL.circuit_id} (16x8)" in shown
     assert said in listed.out.splitlines()
-    assert f"circuit {SMALL.circuit_id} (16x8), verifying key {key.sha256}: no key here to compare it with" in listed.out
+    assert (
+        f"circuit {SMALL.circuit_id} (16x8), verifying key {key.sha256}: no key here to compare it with" in listed.out
+    )
     foreign = {"circuit_id": 31_337, "bets": 16, "players": 8, "sha256": key.sha256}
     report, view = json.loads(as_json), json.loads(listed_as_json.out)
     assert (report["foreign_circuits"], report["foreign_circuits_problem"]) == ([foreign], None)

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from temporalio.client import WorkflowHandle, WorkflowHistory
 
-from activities import submitting
 from journal.migrate import upgrade
 from settlement.errors import HouseUncovered, LedgerUnavailable, ProofRejected
 from settlement.lifecycle import BatchStatus

@@ -76,7 +76,6 @@ async def test_it_opens_says_so_tries_one_batch_at_intervals_and_goes_on_once_on
     assert len(await in_flight(casino, AFTER + 2)) == AFTER + 2
     assert (await is_breaker(casino, BreakerStatus.OPEN)).queued == 1
 
-
     async def closed() -> bool:
         return (await casino.status()).breaker is BreakerStatus.CLOSED
 

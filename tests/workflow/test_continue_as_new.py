@@ -145,7 +145,9 @@ async def test_rejections_not_yet_written_are_carried_and_then_written(casino: C
         for n in range(MAX_CARRIED_REJECTIONS):
             await casino.signal({"number": n})
     rejections = await casino.rejections(MAX_CARRIED_REJECTIONS)
-    assert {rejection.payload for rejection in rejections} == {f'{{"number":{n}}}' for n in range(MAX_CARRIED_REJECTIONS)}
+    assert {rejection.payload for rejection in rejections} == {
+        f'{{"number":{n}}}' for n in range(MAX_CARRIED_REJECTIONS)
+    }
     assert await run_id(lane) != first
     assert (await carried_input(casino)).state.rejections
     assert (await casino.status()).counters.rejected == MAX_CARRIED_REJECTIONS
