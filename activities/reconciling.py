@@ -1,7 +1,8 @@
 """Holds the journal against the chain, batch by batch and player by player.
 
 A run over everything takes as long as the lane's history is. One that comes every few minutes therefore compares what is new, what did
-not agree or was open the last time, and some of the older batches in turn; and of every batch there is whether both sides have it.
+not agree or was open the last time, and some of the older batches in turn; and of every batch there is whether both sides have it, with
+the same root. What did not agree stands in the journal's reports, so that no other worker and no restart leaves it out.
 """
 
 import asyncio
@@ -42,6 +43,9 @@ NEWEST: Final = 500
 RECHECKED: Final = 50
 """Of a lane's older batches so many are compared again in each run."""
 
+RECALLED_REPORTS: Final = 3
+"""Of the lane's latest reports: a run over everything may end while a scheduled one, which does not know it, is under way."""
+
 MAX_ANSWERED_BYTES: Final = 1_000_000
 """Of findings so much is answered, of all lanes that are compared in one run: Temporal takes 2 MB as a result."""
 
@@ -65,11 +69,12 @@ class ReconcileRequest(BaseModel):
 
 @dataclass(frozen=True)
 class _Comparison:
-    """What became of comparing one batch: compared, with its players, or open."""
+    """What became of comparing one batch: compared, with its players, or open, or without a bet left to settle."""
 
     findings: tuple[Finding, ...] = ()
     compared: bool = False
     still_open: bool = False
+    without_bets: bool = False
     players: frozenset[str] = frozenset()
 
 
@@ -85,8 +90,10 @@ class _Progress:
 class _Agenda:
     """Which batches of a lane a run compares; it is asked for all of them, in the order of their numbers."""
 
-    def __init__(self, before: _Progress, *, full: bool) -> None:
+    def __init__(self, before: _Progress, differing: Set[str], *, full: bool) -> None:
+        """`differing`: batches that earlier reports name."""
         self._before = before
+        self._differing = differing
         self._full = full
         self._in_turn = before.in_turn
         self._rechecked = 0
@@ -94,7 +101,9 @@ class _Agenda:
     def has(self, summary: BatchSummary, record: OnChainBatch | None) -> bool:
         number = summary.number
         is_settled = summary.status is BatchStatus.CONFIRMED and record is not None
-        if self._full or not is_settled or number > self._before.through or number in self._before.left:
+        if self._full or not is_settled or record.bets_root != summary.bets_root:
+            return True
+        if number > self._before.through or number in self._before.left or summary.batch_id in self._differing:
             return True
         if number < self._in_turn or self._rechecked == RECHECKED:
             return False
@@ -135,11 +144,17 @@ class Reconciling:
         findings = list(request.found_before)
         players: set[str] = set()
         vault_indices: dict[str, int] = {}
-        compared, still_open, after = 0, 0, 0
-        agenda = _Agenda(self._progress.get(request.lane) or _unknown(max(records, default=0)), full=request.full)
+        batches, compared, still_open, after = 0, 0, 0, 0
+        reports = await self._journal.latest_reconciliations(RECALLED_REPORTS, request.lane)
+        agenda = _Agenda(
+            self._progress.get(request.lane) or _unknown(max(records, default=0)),
+            {finding.batch for report in reports for finding in report.findings},
+            full=request.full,
+        )
         left: set[int] = set()
         while page := await self._journal.batches(request.lane, after, BATCHES_PER_PAGE):
             after = page[-1].number
+            batches += len(page)
             both = [(summary, records.pop(summary.number, None)) for summary in page]
             due = [(summary, record) for summary, record in both if agenda.has(summary, record)]
             for start in range(0, len(due), BATCHES_AT_ONCE):
@@ -154,6 +169,7 @@ class Reconciling:
                     findings += comparison.findings
                     compared += comparison.compared
                     still_open += comparison.still_open
+                    batches -= comparison.without_bets
                     players |= comparison.players
                     if comparison.findings or comparison.still_open:
                         left.add(summary.number)
@@ -165,6 +181,7 @@ class Reconciling:
             batches_compared=compared,
             players_compared=len(players),
             open_batches=still_open,
+            batches=batches,
             findings=tuple(findings),
         )
         # What only the chain has may come into the journal by and by.
@@ -181,7 +198,8 @@ class Reconciling:
         if summary.status is not BatchStatus.CONFIRMED:
             # Failed without a claimed bet is an end too: none was left to settle.
             ended = summary.status is BatchStatus.FAILED and not any(bet.status is BetStatus.CLAIMED for bet in bets)
-            return _Comparison(findings=tuple(await self._open_batch(summary, bets, record)), still_open=not ended)
+            found = tuple(await self._open_batch(summary, bets, record))
+            return _Comparison(findings=found, still_open=not ended, without_bets=ended)
         if record is None and await self._is_not_final_yet(summary, bets):
             return _Comparison(still_open=True)
         found = tuple(compare_batch(await self._both_sides(summary, bets, record, vault_indices)))

@@ -50,6 +50,9 @@ LONGEST_WAIT_SECONDS: Final = 2.0
 SENT_AGAIN: Final = MAY_PASS | {RPCStatusCode.FAILED_PRECONDITION, RPCStatusCode.INTERNAL, RPCStatusCode.UNKNOWN}
 """What a send may fail with and be repeated, the outcome unknown. The last two stand for a connection that broke off."""
 
+CONTINUES_AS_NEW: Final = "workflow is closing"
+"""Part of what the server says of an update that meets a Batcher just as it continues as new; the status is that of a full one."""
+
 TRACKED_PRIORITY: Final = Priority(priority_key=5)
 """The lowest: where tasks pile up, the many workflows of tracked bets stand behind those of lanes and batches, which they wait for."""
 
@@ -227,10 +230,11 @@ class TemporalIntake:
                 if task is not None and task.cancelling():
                     raise asyncio.CancelledError from error
             except RPCError as error:
-                if error.status is RPCStatusCode.RESOURCE_EXHAUSTED:
+                closing = CONTINUES_AS_NEW in error.message
+                if error.status is RPCStatusCode.RESOURCE_EXHAUSTED and not closing:
                     raise LaneSaturated(f"lane {lane} has too many updates in flight: send again later") from error
                 missing = error.status is RPCStatusCode.NOT_FOUND
-                if not missing and error.status not in SENT_AGAIN:
+                if not missing and not closing and error.status not in SENT_AGAIN:
                     raise
                 # The server drops the updates of a workflow task that fails, as it does by design where a signal comes in while
                 # the Batcher continues as new.

@@ -192,10 +192,10 @@ class SqlJournal:
         async with self._database.read() as connection:
             return await reading.recent_rejections(connection, limit, bet_id)
 
-    async def latest_reconciliations(self, limit: int) -> list[ReconciliationReport]:
-        """Reports with their findings, newest first. `limit` as in `recent_batches`."""
+    async def latest_reconciliations(self, limit: int, lane: int | None = None) -> list[ReconciliationReport]:
+        """Reports with their findings, newest first; of one lane, if given. `limit` as in `recent_batches`."""
         async with self._database.read() as connection:
-            return await reading.latest_reconciliations(connection, limit)
+            return await reading.latest_reconciliations(connection, limit, lane)
 
     async def counts(self) -> JournalCounts:
         """Bets by status and rejections by reason."""

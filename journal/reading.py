@@ -148,13 +148,18 @@ async def recent_rejections(connection: AsyncConnection, limit: int, bet_id: str
     return sorted(found, key=lambda rejection: rejection.at, reverse=True)[:limit]
 
 
-async def latest_reconciliations(connection: AsyncConnection, limit: int) -> list[ReconciliationReport]:
+async def latest_reconciliations(
+    connection: AsyncConnection, limit: int, lane: int | None
+) -> list[ReconciliationReport]:
     _check_limit(limit)
-    headers = await connection.execute(
+    latest = (
         select(reconciliations)
         .order_by(reconciliations.c.at.desc(), reconciliations.c.run_id, reconciliations.c.lane)
         .limit(limit)
     )
+    if lane is not None:
+        latest = latest.where(reconciliations.c.lane == lane)
+    headers = await connection.execute(latest)
     reports: list[ReconciliationReport] = []
     for header in headers.mappings().all():
         found = await connection.execute(

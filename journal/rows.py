@@ -145,6 +145,7 @@ def report_of(row: RowMapping, findings: Sequence[RowMapping]) -> Reconciliation
         batches_compared=row["batches_compared"],
         players_compared=row["players_compared"],
         open_batches=row["open_batches"],
+        batches=row["batches"],
         findings=tuple(
             Finding(
                 kind=FindingKind(finding["kind"]),

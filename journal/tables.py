@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-SCHEMA_VERSION: Final = "0002"
+SCHEMA_VERSION: Final = "0003"
 """The migration that makes this schema. Versions are numbers of four digits, so the later is the greater."""
 
 
@@ -199,6 +199,7 @@ reconciliations = Table(
     Column("batches_compared", BigInteger, nullable=False),
     Column("players_compared", BigInteger, nullable=False),
     Column("open_batches", BigInteger, nullable=False),
+    Column("batches", BigInteger),
     Index(None, "at"),
 )
 

@@ -9,9 +9,10 @@ No batch is ever cut that does not fit, whoever its players are and whatever is 
 - how many players a batch may have is bounded by the widest circuit that is registered with the program, without which no worker starts
   and nothing can be proven: the chain says so to everybody, whatever he has set. A lane gets no table beyond what that circuit leaves
   room for (`ledger.table_filling`);
-- a wider circuit is registered, and a worker starts, only if the lanes' tables fit what it is to cut (`require_players_fit`), and all
-  vaults stand in them by then (`operations.provisioning`);
-- a vault is opened only once a transaction can name it through a table (`ledger.provisioning`).
+- a worker starts, and a wider circuit is registered, only if the lanes' tables fit what is to be cut (`require_players_fit`), and all
+  vaults stand in them before it is (`operations.circuits.register_keys`);
+- a vault is opened only once a transaction can name it through a table; where a wider circuit is registered at the same time, whoever
+  opens vaults and whoever registers it each look again afterwards (`ledger.provisioning`).
 
 Source: solana-sdk `address-lookup-table-interface/src/state.rs`.
 """

@@ -4,7 +4,7 @@ Every `ensure_…` looks first and does only what is missing, so any of them can
 change what is there already: what differs from what is wanted is an error that shows both. Nothing here is for settlements.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from solders.keypair import Keypair
@@ -27,8 +27,13 @@ LANES_AT_ONCE: Final = 4
 """On which vaults are opened at the same time."""
 VAULTS_PER_TRANSACTION: Final = 12
 """A transaction has no room for more."""
+VAULTS_PER_LOOK: Final = 25 * VAULTS_PER_TRANSACTION
+"""So many are opened on a lane between two looks at which circuits are registered."""
 TRANSFERS_PER_TRANSACTION: Final = 20
 """A transaction has no room for more."""
+
+LaneProgress = Callable[[int, int], None]
+"""Called with how many lanes of how many are done."""
 
 _T = TypeVar("_T")
 
@@ -134,6 +139,34 @@ class Provisioner:
         return await TableFiller(self._rpc, self._lander, self._authority_key, program, lane, self._slots_taken).fill(
             needing, opening
         )
+
+    async def ensure_room(self, program: Pubkey, lanes: int, shapes: Sequence[Shape], progress: LaneProgress) -> None:
+        """Puts the vaults of lanes 0…`lanes`-1, which are open, into the lookup tables that `shapes` need beside the registered ones.
+
+        To be called before `shapes` are registered, so that none is without room, and again afterwards: whoever opens vaults goes by
+        what is registered (`open_vaults`), and may have opened some in between.
+        """
+        registered = await self.registered_shapes(program)
+        wanted = [shape for shape in SHAPES if shape in shapes or shape in registered]
+        for lane in range(lanes):
+            progress(lane, lanes)
+            await self.ensure_tables(program, lane, wanted)
+        progress(lanes, lanes)
+
+    async def open_vaults(self, program: Pubkey, players: Mapping[int, Sequence[str]]) -> None:
+        """As `ensure_vaults`, for players by lane and for the shapes that are registered, also if some are registered meanwhile."""
+        opening = [self._open_vaults(program, lane, of_lane) for lane, of_lane in sorted(players.items())]
+        await each_done(opening, LANES_AT_ONCE)
+
+    async def _open_vaults(self, program: Pubkey, lane: int, players: Sequence[str]) -> None:
+        # By the chain's word, not by what is set here: whoever settles may have set another.
+        shapes = await self.registered_shapes(program)
+        for some in _chunks(players, VAULTS_PER_LOOK):
+            await self.ensure_vaults(program, lane, some, shapes)
+            # Circuits that were registered meanwhile may need tables in which these vaults are not.
+            while (registered := await self.registered_shapes(program)) != shapes:
+                shapes = registered
+                await self.ensure_tables(program, lane, shapes)
 
     async def registered_shapes(self, program: Pubkey) -> tuple[Shape, ...]:
         """Those whose circuits the program has: batches of no others can be settled, whatever anybody has set."""

@@ -2,7 +2,9 @@
 
 A table is created and registered by one transaction, so no table can be lost; its entries follow, many to a transaction and into all
 tables at once. An interrupted run is completed by the next. Two runs at once may enter an account twice, which costs room and harms
-nothing. It must never give a lane more tables than its batches are sure to fit with (`ledger.lookup_tables`).
+nothing; and runs of two processes for different lanes, within the same second, may come upon the same table, in which each lane then
+has room for less: provision lanes by one process, or one after the other. It must never give a lane more tables than its batches are sure
+to fit with (`ledger.lookup_tables`).
 
 Sources: solana-sdk `address-lookup-table-interface/src/instruction.rs`, agave `programs/address-lookup-table`.
 """
@@ -27,6 +29,7 @@ from ledger.lookup_tables import (
     LookupTable,
     max_tables,
     max_vaults,
+    needing_tables,
     read_lane_tables,
     shared_accounts,
     tables_for,
@@ -35,13 +38,17 @@ from ledger.many import each_done
 from ledger.reading import PROVISION_REMEDY
 from ledger.rpc import READ_COMMITMENT, Commitment, RpcClient
 from settlement.errors import LedgerMisconfigured, LedgerUnavailable
-from settlement.shapes import Shape
+from settlement.shapes import SHAPES, Shape
 
 ENTRIES_PER_TRANSACTION: Final = 28
 """A transaction has room for 29."""
 
 _SLOT_CANDIDATES: Final = 100
 """How many of the 512 slots that a table can be made with are looked at; the oldest must not be gone before the table is made."""
+
+
+_TABLELESS_PLAYERS: Final = max(shape.players for shape in SHAPES if not needing_tables([shape]))
+"""Players whom a circuit holds that needs no table."""
 
 
 class _Opcode(IntEnum):
@@ -209,7 +216,9 @@ def _too_many_vaults(lane: int, vaults: int, shapes: Sequence[Shape]) -> LedgerM
     """The lane's batches would no longer be sure to fit into a transaction."""
     players = max(shape.players for shape in shapes)
     return LedgerMisconfigured(
-        f"lane {lane} has no room for {vaults:,} vaults: with the circuits that are registered, of up to {players} players, a lane"
-        f" may have {max_tables(players)} lookup tables, which hold {max_vaults(shapes):,}. Set up a new deployment with more lanes"
-        " (CROUPIER_LANES; of this one their number must not change)"
+        f"lane {lane} has no room for {vaults:,} vaults: with the circuits that are registered or set, of up to {players} players, a"
+        f" lane may have {max_tables(players)} lookup tables, which hold {max_vaults(shapes):,}. Where no circuit of more"
+        f" than {_TABLELESS_PLAYERS} is registered yet, set CROUPIER_MAX_BATCH_PLAYERS to {_TABLELESS_PLAYERS} or less: then no"
+        " table is needed. Otherwise set up a new deployment with more lanes (CROUPIER_LANES; of this one their number must not"
+        " change)"
     )

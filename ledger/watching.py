@@ -35,14 +35,23 @@ class SignatureWatch:
         return list(await asyncio.gather(*map(asyncio.shield, answers)))
 
     async def _look(self) -> None:
-        while self._waiting:
-            await asyncio.sleep(LOOK_SECONDS)
-            asked, self._waiting = self._waiting, {}
-            signatures = list(asked)
-            for start in range(0, len(signatures), MAX_SIGNATURES_PER_REQUEST):
-                chunk = signatures[start : start + MAX_SIGNATURES_PER_REQUEST]
-                for signature, status in zip(chunk, await self._seen(chunk), strict=True):
-                    asked[signature].set_result(status)
+        asked: dict[str, asyncio.Future[SignatureStatus | None]] = {}
+        try:
+            while self._waiting:
+                await asyncio.sleep(LOOK_SECONDS)
+                asked, self._waiting = self._waiting, {}
+                signatures = list(asked)
+                for start in range(0, len(signatures), MAX_SIGNATURES_PER_REQUEST):
+                    chunk = signatures[start : start + MAX_SIGNATURES_PER_REQUEST]
+                    for signature, status in zip(chunk, await self._seen(chunk), strict=True):
+                        asked[signature].set_result(status)
+        finally:
+            # After an error nobody may wait for ever: the judge, who is then asked, says what is wrong.
+            left = [*asked.values(), *self._waiting.values()]
+            self._waiting = {}
+            for answer in left:
+                if not answer.done():
+                    answer.set_result(None)
 
     async def _seen(self, signatures: Sequence[str]) -> list[SignatureStatus | None]:
         try:

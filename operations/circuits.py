@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
+from solders.pubkey import Pubkey
 
 import composition
 from ledger.clusters import is_local_ledger
 from ledger.keys import load_keypair
 from ledger.nodes import Nodes
-from ledger.provisioning import Provisioner
+from ledger.provisioning import LaneProgress, Provisioner
 from ledger.reading import ProgramReader
 from ledger.rpc import RpcClient
 from prover.keys import VerifyingKey, check_keys, load_verifying_key, origin_in
@@ -145,7 +146,7 @@ async def register_circuits(
     """Registers the keys of `shapes` with the program; answers which they are, and whether they had to be. Safe to repeat.
 
     Raises `KeyRefused` for a development key where it must not be used, `LedgerMisconfigured` with both digests where the chain
-    has another key, `ProvingKeyMissing`.
+    has another key or as `register_keys`, `ProvingKeyMissing`.
     """
     # Read once: what is checked is what is sent, whatever becomes of the files.
     keys = [await asyncio.to_thread(check_keys, settings.circuit_keys, shape) for shape in shapes]
@@ -161,12 +162,37 @@ async def register_circuits(
             load_keypair(settings.authority_keypair),
             priority_fee_micro_lamports=settings.priority_fee_micro_lamports,
         )
-        registered: list[tuple[VerifyingKey, bool]] = []
-        for key in keys:
-            progress(key.shape)
-            added = await chain.ensure_circuit(composition.program_id(settings), key.shape, key.encoded)
-            registered.append((key, added))
+        program = composition.program_id(settings)
+        return await register_keys(chain, program, settings.lanes, keys, _unheard, progress)
+
+
+async def register_keys(
+    chain: Provisioner,
+    program: Pubkey,
+    lanes: int,
+    keys: Sequence[VerifyingKey],
+    filling: LaneProgress,
+    registering: Callable[[Shape], None],
+) -> list[tuple[VerifyingKey, bool]]:
+    """Registers `keys` where all vaults of all lanes stand in the lookup tables that batches in their shapes need.
+
+    Answers which they are, and whether they had to be registered. Raises `LedgerMisconfigured`, before any is registered, if there is no
+    room: batches would be cut that fit into no transaction.
+    """
+    shapes = [key.shape for key in keys]
+    await chain.ensure_room(program, lanes, shapes, filling)
+    registered: list[tuple[VerifyingKey, bool]] = []
+    for key in keys:
+        registering(key.shape)
+        registered.append((key, await chain.ensure_circuit(program, key.shape, key.encoded)))
+    if any(added for _, added in registered):
+        # Vaults may have been opened meanwhile by somebody to whom these were not registered yet.
+        await chain.ensure_room(program, lanes, shapes, _unheard)
     return registered
+
+
+def _unheard(_done: int, _of: int) -> None:
+    return
 
 
 def write_key(content: bytes, file: Path) -> None:

@@ -13,7 +13,7 @@ from solders.pubkey import Pubkey
 from ledger.rpc import ConfirmedAt, RpcClient
 from ledger.transactions import sign_message
 from ledger.transfers import Draft, Fate, Flight, HistoryForgotten, Listener, TransferRefused, draft, outcome
-from operations.outbox import OutboxUnusable, Place, SignedTransfer
+from operations.outbox import HighWater, OutboxUnusable, Place, SignedTransfer
 from settlement.errors import CroupierError, LedgerUnavailable
 
 
@@ -32,13 +32,17 @@ class Landed:
 
 @dataclass(frozen=True)
 class Once:
-    """Sends transfers by way of one place of the outbox. `commitment`: when one counts as landed."""
+    """Sends transfers by way of one place of the outbox. `commitment`: when one counts as landed.
+
+    `high_water`: raised to where each has landed, for whoever goes by balances once its record is gone.
+    """
 
     rpc: RpcClient
     place: Place
     commitment: ConfirmedAt
     micro_lamports_per_unit: int
     listener: Listener
+    high_water: HighWater | None = None
 
     async def settle_earlier(self, wanted: Collection[str]) -> Landed | None:
         """What an earlier run has signed, if it has landed; if it never can, its record is gone.
@@ -94,7 +98,7 @@ class Once:
     async def finish(self, signed: SignedTransfer) -> int:
         """Waits for what became of it, and forgets it when that is known; the slot in which it has landed.
 
-        Raises `Expired`, `TransferRefused`.
+        Raises `Expired`, `TransferRefused`, or `OutboxUnusable` if it has landed and its slot cannot be kept: so is its record.
         """
         flight = Flight(signed.signature, signed.raw, signed.last_valid_block_height, signed.signed_after_slot)
         try:
@@ -109,6 +113,8 @@ class Once:
         except (Expired, TransferRefused):
             self._forget()
             raise
+        if self.high_water is not None:
+            self.high_water.raise_to(slot)
         self._forget("done; ")
         return slot
 

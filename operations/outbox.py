@@ -22,6 +22,8 @@ FOLDER: Final = VAR / "transfers"
 MAX_RECORD_BYTES: Final = 16_384
 """A record has about 1,000; a larger file is none."""
 
+_MARK_SUFFIX: Final = ".landed"
+
 Text = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=0)]
 
@@ -97,6 +99,46 @@ class Place:
     def part(self, number: int) -> "Place":
         """Where one of several transfers stands that have the purpose together."""
         return Place(self.file.with_stem(f"{self.file.stem}-{number}"))
+
+    def high_water(self, cluster: str) -> "HighWater":
+        """Up to which slot of the cluster (its genesis hash) transfers of the purpose have landed."""
+        return HighWater(self.file.parent, f"{self.file.stem}.{cluster}.")
+
+
+class HighWater:
+    """The highest slot in which transfers of a purpose have landed, which outlives their records: balances of an earlier slot lack them.
+
+    An empty file whose name ends in the slot. The next one is there before the last is removed.
+    """
+
+    def __init__(self, folder: Path, prefix: str) -> None:
+        self._folder = folder
+        self._prefix = prefix
+
+    def slot(self) -> int:
+        """0 if none has landed. Raises `OutboxUnusable`."""
+        return max(self._marks(), default=0)
+
+    def raise_to(self, slot: int) -> None:
+        """Returns once it is durable. Raises `OutboxUnusable`, and then it may be as before."""
+        marks = self._marks()
+        if slot <= max(marks, default=0):
+            return
+        mark = self._folder / f"{self._prefix}{slot}{_MARK_SUFFIX}"
+        try:
+            publish(mark, b"")
+            for lower in marks.values():
+                lower.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutboxUnusable(f"{mark} cannot be written: {error.strerror}") from None
+
+    def _marks(self) -> dict[int, Path]:
+        try:
+            found = [file for file in self._folder.iterdir() if file.name.startswith(self._prefix)]
+        except OSError as error:
+            raise OutboxUnusable(f"{self._folder} cannot be read: {error.strerror}") from None
+        slots = [(file.name.removeprefix(self._prefix).removesuffix(_MARK_SUFFIX), file) for file in found]
+        return {int(slot): file for slot, file in slots if slot.isascii() and slot.isdecimal()}
 
 
 @contextmanager

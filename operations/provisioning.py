@@ -26,12 +26,12 @@ from ledger.lookup_tables import require_players_fit
 from ledger.nodes import Nodes
 from ledger.provisioning import Provisioner
 from ledger.rpc import RpcClient
-from operations.circuits import usable_keys
+from operations.circuits import register_keys, usable_keys
 from operations.top_ups import top_up
 from prover.making import KeyStage
 from settings import Settings
 from settlement.circuits import CircuitKey
-from settlement.shapes import SHAPES, Shape
+from settlement.shapes import Shape
 from workflows.visibility import SEARCH_ATTRIBUTES
 
 PROGRAM_FILE: Final = Path(__file__).parent.parent / "program" / "settlement.so"
@@ -89,15 +89,14 @@ async def provision(settings: Settings, *, bankroll_lamports: int, faucet: bool,
             await top_up(rpc, authority, dict.fromkeys(houses, bankroll_lamports), micro_lamports_per_unit=price)
         # Before the circuits, without which no worker starts: what it cuts is sure to fit (`ledger.lookup_tables`).
         await require_players_fit(rpc, program_id, settings.lanes, settings.max_batch_players)
-        registered = await chain.registered_shapes(program_id)
-        shapes = [shape for shape in SHAPES if shape in settings.shapes or shape in registered]
-        for lane in range(settings.lanes):
-            progress("houses and lookup tables", lane / settings.lanes)
-            await chain.ensure_tables(program_id, lane, shapes)
-        progress("houses and lookup tables", 1)
-        for done, key in enumerate(keys):
-            progress("circuits", done / len(keys))
-            await chain.ensure_circuit(program_id, key.shape, key.encoded)
+        await register_keys(
+            chain,
+            program_id,
+            settings.lanes,
+            keys,
+            lambda done, of: progress("houses and lookup tables", done / of),
+            lambda shape: progress("circuits", settings.shapes.index(shape) / len(keys)),
+        )
         progress("circuits", 1)
     return Provisioned(program_id=program_id, authority=authority.pubkey(), circuits=tuple(keys))
 

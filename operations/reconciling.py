@@ -1,4 +1,4 @@
-"""Asks for a reconciliation now, or joins the one that runs."""
+"""Asks for a reconciliation of everything now, or joins one that runs; never a scheduled one, which leaves batches out."""
 
 from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy
@@ -9,11 +9,11 @@ from workflows.reconciliation import Reconciliation, ReconciliationInput
 
 
 async def reconcile(client: Client, lanes: int) -> list[ReconciliationReport]:
-    """A report per lane, of a run that begins now, or of one that is under way."""
+    """A report per lane, of a run that begins now, or of one of everything that is under way."""
     handle = await client.start_workflow(
         Reconciliation.run,
-        ReconciliationInput(lanes=lanes),
-        id=names.RECONCILIATION_ID,
+        ReconciliationInput(lanes=lanes, full=True),
+        id=names.FULL_RECONCILIATION_ID,
         task_queue=names.SETTLEMENT_QUEUE,
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
         static_summary="on demand",

@@ -1,6 +1,7 @@
 """Tops accounts up from the authority's, each once: what an earlier run has signed is looked into, and then the balances.
 
-It must never look at a balance while a top-up that would change it is under way: it would be made twice.
+It must never look at a balance while a top-up that would change it is under way, nor at one from before the last that has landed: it
+would be made twice.
 """
 
 import hashlib
@@ -42,16 +43,18 @@ async def top_up(rpc: RpcClient, payer: Keypair, wanted: Mapping[Pubkey, int], *
     if not wanted:
         return
     with outbox.reserved(outbox.FOLDER, PURPOSE) as place:
+        # Kept beyond the records: the node that is asked next may be one that has not seen the last of them land.
+        landed = place.high_water(await rpc.genesis_hash())
         senders = [
-            Once(rpc, place.part(number), READ_COMMITMENT, micro_lamports_per_unit, _Unheard())
+            Once(rpc, place.part(number), READ_COMMITMENT, micro_lamports_per_unit, _Unheard(), landed)
             for number in range(MAX_IN_FLIGHT)
         ]
-        pieces = _pieces(await _lacking(rpc, wanted, 0))
+        pieces = _pieces(await _lacking(rpc, wanted, landed.slot()))
         if any(sender.place.file.exists() for sender in senders):
             same = {_what(payer.pubkey(), piece) for piece in pieces}
-            earlier = await each_done([sender.settle_earlier(same) for sender in senders])
-            # As it is after them, from a node that has seen them.
-            pieces = _pieces(await _lacking(rpc, wanted, max((end.slot for end in earlier if end), default=0)))
+            await each_done([sender.settle_earlier(same) for sender in senders])
+            # As it is after them.
+            pieces = _pieces(await _lacking(rpc, wanted, landed.slot()))
         left = iter(pieces)
         await each_done([_send_all(sender, payer, left) for sender in senders])
 

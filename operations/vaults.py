@@ -23,9 +23,7 @@ async def fund_vaults(settings: Settings, wanted: Mapping[str, int]) -> None:
         players.setdefault(lane_of(player, settings.lanes), []).append(player)
     async with Nodes.at(settings.rpc_urls) as rpc:
         chain = Provisioner(rpc, authority, priority_fee_micro_lamports=price)
-        # By the chain's word, not by what is set here: whoever settles may have set another.
-        shapes = await chain.registered_shapes(program)
-        await chain.ensure_vaults_on_lanes(program, players, shapes)
+        await chain.open_vaults(program, players)
         rent = await rpc.rent_minimum(layout.VAULT_BYTES)
         totals = {
             layout.vault_address(program, lane, Pubkey.from_string(player)): rent + wanted[player]

@@ -76,6 +76,11 @@ async def verify(settings: Settings, receipt: Receipt) -> Verification:
         record = await reader.batch_record(receipt.lane, receipt.number)
         reasons = contradictions(receipt, record)
         unchecked = ["its batch_id, which names it in the operator's own records"] if receipt.batch_id else []
+        if receipt.inclusion is not None:
+            # A batch record does not say whose its slots are.
+            unchecked.append(
+                f"that slot {receipt.inclusion.slot} of the batch, in which it counts, is its player's vault"
+            )
         if receipt.landing is not None and record is not None:
             is_its = await _is_of(reader, receipt.landing.signature, record)
             if is_its is None:

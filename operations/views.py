@@ -231,8 +231,8 @@ def show_reconciliation(console: Console, report: ReconciliationReport) -> None:
     found += [f"[red]{report.further} findings more, in the journal's table `findings`[/]"] if report.further else []
     verdict = ", ".join(found) or "[green]agreed[/]"
     console.print(
-        f"{report.at:%Y-%m-%d %H:%M:%S} lane {report.lane}: {verdict}; {report.batches_compared} batches and "
-        f"{report.players_compared} players compared, {report.open_batches} batches not final"
+        f"{report.at:%Y-%m-%d %H:%M:%S} lane {report.lane}: {verdict}; {report.extent} compared, "
+        f"{report.open_batches:,} batches not final"
     )
     for repair in report.repairs:
         console.print(

@@ -2,15 +2,28 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 
-def run_program(name: str, *arguments: Path, seconds: float, stdin: str = "") -> str | None:
-    """Runs the file `name` of this package to its end. None if it succeeded, else the last line that it said."""
+def run_program(
+    name: str, *arguments: Path, seconds: float, stdin: str = "", descriptors: Sequence[int] = ()
+) -> str | None:
+    """Runs the file `name` of this package to its end. None if it succeeded, else the last line that it said.
+
+    `descriptors`: of this process's, those that it has too.
+    """
     command = [sys.executable, Path(__file__).with_name(name), *arguments]
     try:
         done = subprocess.run(
-            command, input=stdin, capture_output=True, text=True, errors="replace", timeout=seconds, check=False
+            command,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=seconds,
+            check=False,
+            pass_fds=descriptors,
         )
     except subprocess.TimeoutExpired:
         return f"it took over {seconds:.0f} s"

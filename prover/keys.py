@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from prover.circuit import circuit_hash
 from prover.contributions import UnfitFile
+from prover.memory_files import file_of
 from prover.panics import Panicked, panics_as_errors
 from prover.witness import WitnessProgram
 from prover.zkey import Zkey, read_zkey
@@ -102,12 +103,13 @@ def origin_in(keys_dir: Path, shape: Shape) -> KeyOrigin | None:
 def load_keys(keys_dir: Path, shape: Shape) -> LoadedKeys:
     """The keys of `shape`, which belong together; raises `ProvingKeyMissing`.
 
-    Blocks for 0.1 to 0.2 s; of that it holds the interpreter's lock for at most 30 ms on end (280x56).
+    Blocks for up to 0.2 s (280x56), of which it holds the interpreter's lock for little on end (docs/performance.md).
     """
     kept = _Kept(keys_dir, shape)
     verifying_key = kept.verifying_key()
-    zkey = kept.zkey(verifying_key)
-    return LoadedKeys(verifying_key, kept.proving_key(), kept.witness_program(zkey))
+    content = kept.zkey_content()
+    zkey = kept.zkey(content, verifying_key)
+    return LoadedKeys(verifying_key, kept.proving_key(content), kept.witness_program(zkey))
 
 
 def load_verifying_key(keys_dir: Path, shape: Shape) -> VerifyingKey:
@@ -119,7 +121,7 @@ def check_keys(keys_dir: Path, shape: Shape) -> VerifyingKey:
     """The verifying key of `shape`, if all that belongs to it is there and whole; raises `ProvingKeyMissing`. Reads all of it."""
     kept = _Kept(keys_dir, shape)
     verifying_key = kept.verifying_key()
-    kept.witness_program(kept.zkey(verifying_key))
+    kept.witness_program(kept.zkey(kept.zkey_content(), verifying_key))
     return verifying_key
 
 
@@ -145,10 +147,13 @@ class _Kept:
         if (self._note.origin, self._note.shape) != (self._origin.remark, shape.name):
             raise self._missing(self._files.note, "is damaged: it is for another key")
 
-    def zkey(self, verifying_key: VerifyingKey) -> Zkey:
-        """The proving key's file, if it is the one that was written and belongs to `verifying_key`."""
+    def zkey_content(self) -> bytes:
+        """The proving key's file, if it is the one that was written."""
+        return self._content(self._files.proving_key, self._note.proving_key_sha256)
+
+    def zkey(self, content: bytes, verifying_key: VerifyingKey) -> Zkey:
+        """That file as it is laid out, if it belongs to `verifying_key`."""
         path = self._files.proving_key
-        content = self._content(path, self._note.proving_key_sha256)
         try:
             zkey = read_zkey(content)
         except UnfitFile as unfit:
@@ -161,19 +166,13 @@ class _Kept:
             )
         return zkey
 
-    def proving_key(self) -> groth16py.ProvingKey:
-        """Of the file that is there now: look at it before (`zkey`)."""
-        path = self._files.proving_key
+    def proving_key(self, content: bytes) -> groth16py.ProvingKey:
+        """Of the very bytes that were looked at (`zkey`), whatever has become of the file."""
         try:
-            with panics_as_errors():
-                loaded, _ = groth16py.import_zkey(str(path))
-            # groth16py opens the file itself: what was checked before may not be what it has read.
-            digest = file_digest(path)
+            with file_of(content) as path, panics_as_errors():
+                return groth16py.import_zkey(path)[0]
         except (groth16py.SetupError, Panicked, OSError) as error:
-            raise self._missing(path, f"cannot be loaded ({error})") from error
-        if digest != self._note.proving_key_sha256:
-            raise ProvingKeyMissing(f"{path} was replaced while it was being loaded: start again")
-        return loaded
+            raise self._missing(self._files.proving_key, f"cannot be loaded ({error})") from error
 
     def witness_program(self, zkey: Zkey) -> WitnessProgram:
         """The program that makes witnesses for `zkey`."""

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from prover.child import run_program
 from prover.contributions import COORDINATE_BYTES, G1_BYTES, G2_BYTES
+from prover.memory_files import descriptor_of, path_of
 from prover.r1cs import FIELD_BYTES, HEADER, R1CS_CONSTRAINTS, R1CS_HEADER, R1CS_LABELS, TERM, r1cs_file
 from settlement.poseidon import FIELD_MODULUS
 from settlement.verifying_keys import BASE_FIELD_MODULUS
@@ -45,10 +46,17 @@ class Multiples(NamedTuple):
 def multiples(left: Sequence[int], right: Sequence[int]) -> Multiples:
     """`left` times P, `right` times P and `right` times Q, for random P and Q. Raises `ValueError` if groth16py fails."""
     wires = PUBLIC_WIRES + max(len(left), len(right))
-    with tempfile.TemporaryDirectory(prefix="multiplying-") as folder:
-        circuit, products = Path(folder) / "circuit.r1cs", Path(folder) / "products"
-        circuit.write_bytes(_made_up(left, right, wires))
-        said = run_program("multiplying_process.py", circuit, products, seconds=MULTIPLY_TIMEOUT_SECONDS)
+    made_up = _made_up(left, right, wires)
+    # The numbers may be what nobody may know: the file has no name, and does not outlive the processes.
+    with tempfile.TemporaryDirectory(prefix="multiplying-") as folder, descriptor_of(made_up) as circuit:
+        products = Path(folder) / "products"
+        said = run_program(
+            "multiplying_process.py",
+            Path(path_of(circuit)),
+            products,
+            seconds=MULTIPLY_TIMEOUT_SECONDS,
+            descriptors=[circuit],
+        )
         if said is not None:
             raise ValueError(said)
         content = products.read_bytes()

@@ -48,7 +48,7 @@ class _Draft:
         self._nodes = {wire: node for node, wire in enumerate([ONE, *circuit.inputs])}
         self._given = len(self._nodes)
         self._layers = [0] * self._given
-        self._made: dict[tuple[int, _Operands], int] = {}
+        self._made: dict[tuple[int, int, _Operands], int] = {}
         self._parts: dict[tuple[int, int, int], list[tuple[int, _Operands]]] = defaultdict(list)
         self._numbers: dict[int, int] = {}
         for step in derivation.steps:
@@ -112,12 +112,12 @@ class _Draft:
 
     def _node(self, kind: int, size: int, operands: _Operands, values: int = 1) -> int:
         """The first of as many nodes as there are `values`, made now or before."""
-        if (kind, operands) not in self._made:
-            self._made[kind, operands] = node = len(self._layers)
+        if (kind, size, operands) not in self._made:
+            self._made[kind, size, operands] = node = len(self._layers)
             layer = 1 + max(self._layers[read] for read, _ in operands)
             self._layers += [layer] * values
             self._parts[layer, kind, size].append((node, operands))
-        return self._made[kind, operands]
+        return self._made[kind, size, operands]
 
     def _number(self, coefficient: int) -> int:
         return self._numbers.setdefault(coefficient, len(self._numbers))

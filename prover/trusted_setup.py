@@ -2,7 +2,8 @@
 
 It is the set-up of the paper (https://eprint.iacr.org/2016/260, section 3.2) with its polynomials in snarkjs' bases, written as a
 `.zkey`. groth16py's own set-up gives other bases, in a format that takes seconds to load. What nobody may know, its random numbers,
-leaves this process only in the points made with it and is gone when it ends.
+leaves this process only in the points made with it and, for these to be made, in a file without a name to a process of its own
+(`prover.multiplying`), which ends with that; it is gone when both have ended.
 
 Such a file never passes for a ceremony's: nobody has contributed to it, and its gamma is not the generator.
 """

@@ -130,6 +130,9 @@ def contradictions(receipt: Receipt, record: OnChainBatch | None) -> tuple[str, 
         found.append(f"its shape is not that of circuit {record.circuit_id}, by which the batch was proven")
     if inclusion.bet_count != record.bet_count:
         found.append(f"it counts {inclusion.bet_count} bets in the batch, the chain {record.bet_count}")
+    # Bets in a slot that no player has can be proven where they cancel out, and move nothing (`settlement.circom`).
+    if not 0 <= inclusion.slot < record.player_count:
+        found.append(f"its slot is {inclusion.slot}, and the batch has {record.player_count} players, from slot 0 on")
     try:
         root = root_from(bet, inclusion)
     except ValueError as error:

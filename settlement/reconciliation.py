@@ -33,11 +33,14 @@ class FindingKind(StrEnum):
 MAX_REASON_CHARS: Final = 500
 """Of what another system says so much is shown in a finding."""
 
+IN_BATCH: Final = " in "
+"""Between what is meant and its batch, in a finding's subject."""
+
 REPAIRS: Final = frozenset({FindingKind.RESTARTED, FindingKind.SLOT_FREED})
 
 
 class Finding(BaseModel):
-    """One difference. `subject` names the batch or player; `journal` and `chain` show both sides for a person to read."""
+    """One difference. `subject` names the batch, or what of it; `journal` and `chain` show both sides for a person to read."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -46,10 +49,16 @@ class Finding(BaseModel):
     journal: str
     chain: str
 
+    @property
+    def batch(self) -> str:
+        """The batch in question, by its id, if there is one in the journal."""
+        return self.subject.rpartition(IN_BATCH)[2]
+
 
 class ReconciliationReport(BaseModel):
     """One run over one lane. `open_batches`: how many of the journal's batches are not final yet and so were not compared.
 
+    `batches`: how many could be compared or are open, None in reports from before that was counted; a scheduled run compares some.
     `further`: how many findings more the journal has of this run, where these are an extract.
     """
 
@@ -63,6 +72,13 @@ class ReconciliationReport(BaseModel):
     open_batches: int
     findings: tuple[Finding, ...]
     further: int = 0
+    batches: int | None = None
+
+    @property
+    def extent(self) -> str:
+        """How much was compared, and of how much."""
+        of_all = "" if self.batches is None else f" of {self.batches:,}"
+        return f"{self.batches_compared:,}{of_all} batches and {self.players_compared:,} players"
 
     @property
     def agreed(self) -> bool:
@@ -151,11 +167,16 @@ def compare_batch(batch: SettledBatch) -> Iterator[Finding]:
         outcome = "succeeded" if movement.succeeded else "failed"
         yield finding(FindingKind.TRANSACTION_DIFFERS, summary.landing, f"{outcome} in slot {movement.slot}")
     if movement.house_delta != house_delta(nets.values()):
-        yield finding(FindingKind.BALANCE_DIFFERS, house_delta(nets.values()), movement.house_delta, "house")
+        yield finding(
+            FindingKind.BALANCE_DIFFERS,
+            house_delta(nets.values()),
+            movement.house_delta,
+            f"house{IN_BATCH}{summary.batch_id}",
+        )
     for player in sorted(nets.keys() | movement.net_by_player.keys()):
         journal_net, chain_net = nets.get(player, 0), movement.net_by_player.get(player, 0)
         if journal_net != chain_net:
-            yield finding(FindingKind.BALANCE_DIFFERS, journal_net, chain_net, f"{player} in {summary.batch_id}")
+            yield finding(FindingKind.BALANCE_DIFFERS, journal_net, chain_net, f"{player}{IN_BATCH}{summary.batch_id}")
 
 
 def compare_open_batch(

@@ -13,6 +13,8 @@ PLACE_BET: Final = "place_bet"
 PLACE_BETS: Final = "place_bets"
 PLACE_TRACKED_BET: Final = "place_tracked_bet"
 RECONCILIATION_ID: Final = "reconciliation"
+FULL_RECONCILIATION_ID: Final = "reconciliation-full"
+"""Of those that compare every batch: whoever asks for one must not be given a scheduled one, which leaves batches out."""
 CIRCUITS_WORKFLOW: Final = "Circuits"
 CIRCUITS_ID: Final = "circuits"
 

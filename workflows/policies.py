@@ -18,14 +18,13 @@ RETRY_FOR_A_WHILE: Final = RetryPolicy(
     maximum_interval=timedelta(seconds=15),
     maximum_attempts=8,
 )
-"""About 45 seconds, besides what the attempts take. Then the workflow says what is wrong and tries again by itself."""
+"""About 45 seconds, besides what the attempts take (with a node that hangs, 20 seconds each). Then the workflow says what is wrong, and
+tries again by itself."""
 
-RETRY_LOCALLY: Final = RetryPolicy(
-    initial_interval=timedelta(milliseconds=500),
-    backoff_coefficient=2.0,
-    maximum_attempts=4,
-)
-"""About 4 seconds: what runs within a workflow task is not seen from outside until it ends."""
+NO_RETRY: Final = RetryPolicy(maximum_attempts=1)
+
+PROMPT_TIMEOUT: Final = timedelta(seconds=5)
+"""The one attempt that may be made within a workflow task, which takes one of the worker's slots for them as long as it lasts."""
 
 HEARTBEAT_TIMEOUT: Final = timedelta(seconds=10)
 """How long a killed worker's long activity goes unnoticed."""

@@ -29,7 +29,7 @@ LANES_AT_ONCE: Final = 4
 
 @workflow.defn
 class Reconciliation:
-    """Workflow `reconciliation`: its result is an extract of each lane's report; the journal has them whole."""
+    """Workflow `reconciliation`, or `reconciliation-full` for a person. Its result: of each report, which the journal has whole, an extract."""
 
     @workflow.init
     def __init__(self, request: ReconciliationInput) -> None:
@@ -77,4 +77,4 @@ def _line(report: ReconciliationReport) -> str:
     more = f", {report.further} findings more" if report.further else ""
     found = f"**{len(report.differences)} differences, {len(report.repairs)} repaired{more}**"
     verdict = "agreed" if report.agreed else found
-    return f"lane {report.lane}: {verdict}, {report.batches_compared} batches and {report.players_compared} players compared"
+    return f"lane {report.lane}: {verdict}, {report.extent} compared"

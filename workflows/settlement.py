@@ -84,6 +84,7 @@ SHOWN_TRANSITIONS: Final = 30
 """The Web UI's details show this many of the latest; the journal has them all."""
 
 
+Request = TypeVar("Request")
 Result = TypeVar("Result")
 
 
@@ -340,30 +341,25 @@ class Settlement:
         state = self._state
         if state.status is not BatchStatus.PENDING:
             self._enter(BatchStatus.PENDING, state.pending_detail)
-        outcome = await self._through_outages(
-            partial(
-                workflow.execute_local_activity_method,
-                Claiming.claim_batch,
-                ClaimRequest(
-                    batch_id=self._batch_id,
-                    lane=self._request.lane,
-                    bets=self._request.bets or tuple(state.own_bets),
-                    pending_detail=state.pending_detail,
-                    taken=state.taken,
-                    after=self._request.after if state.pauses < PREDECESSOR_PAUSES else (),
-                    revived=self._request.revived,
-                    own_bets=self._settles_own_bets,
-                    number=state.number,
-                    refused=tuple(state.refused),
-                    duplicates=tuple(state.duplicates),
-                    signed=Signed(statement=state.statement, attempts=tuple(state.live))
-                    if state.statement and state.live
-                    else None,
-                ),
-                start_to_close_timeout=policies.LONG_CALL_TIMEOUT,
-                retry_policy=policies.RETRY_LOCALLY,
-                summary=f"{self._bet_count} bets",
-            )
+        outcome = await self._promptly(
+            Claiming.claim_batch,
+            ClaimRequest(
+                batch_id=self._batch_id,
+                lane=self._request.lane,
+                bets=self._request.bets or tuple(state.own_bets),
+                pending_detail=state.pending_detail,
+                taken=state.taken,
+                after=self._request.after if state.pauses < PREDECESSOR_PAUSES else (),
+                revived=self._request.revived,
+                own_bets=self._settles_own_bets,
+                number=state.number,
+                refused=tuple(state.refused),
+                duplicates=tuple(state.duplicates),
+                signed=Signed(statement=state.statement, attempts=tuple(state.live))
+                if state.statement and state.live
+                else None,
+            ),
+            f"{self._bet_count} bets",
         )
         if outcome.number is None:
             return outcome
@@ -410,22 +406,17 @@ class Settlement:
             # Confirmed by an earlier run, and undone since.
             state.proof = await self._proof(state.statement)
         try:
-            attempt = await self._through_outages(
-                partial(
-                    workflow.execute_local_activity_method,
-                    Submitting.sign_settlement,
-                    SignRequest(
-                        batch_id=self._batch_id,
-                        statement=state.statement,
-                        proof=state.proof,
-                        attempt=state.attempts,
-                        proved_sequence=None if state.landing else state.proved_sequence,
-                        live=tuple(state.live),
-                    ),
-                    start_to_close_timeout=policies.LONG_CALL_TIMEOUT,
-                    retry_policy=policies.RETRY_LOCALLY,
-                    summary=f"batch {state.number}, attempt {state.attempts}",
-                )
+            attempt = await self._promptly(
+                Submitting.sign_settlement,
+                SignRequest(
+                    batch_id=self._batch_id,
+                    statement=state.statement,
+                    proof=state.proof,
+                    attempt=state.attempts,
+                    proved_sequence=None if state.landing else state.proved_sequence,
+                    live=tuple(state.live),
+                ),
+                f"batch {state.number}, attempt {state.attempts}",
             )
         except ApplicationError as error:
             if error.type == errors.AlreadySettled.__name__:
@@ -441,7 +432,8 @@ class Settlement:
         state.unsent = True
         if state.status is BatchStatus.PROVED:
             state.submitted_sequence = self._take_sequence()
-            self._enter(BatchStatus.SUBMITTED, attempt.signature)
+            # The journal has it once it is done.
+            self._enter(BatchStatus.SUBMITTED, f"sending {attempt.signature}")
 
     async def _confirm(self) -> bool:
         """Whether the batch has landed, at the configured commitment; else none of its attempts can any more."""
@@ -552,6 +544,36 @@ class Settlement:
         state.pending_detail = reason
         if state.live and not state.forgotten:
             await self._record(BatchStatus.SUBMITTED, reason, alert=False)
+
+    async def _promptly(
+        self, activity: Callable[[Any, Request], Awaitable[Result]], request: Request, summary: str
+    ) -> Result:
+        """What an activity answers that as a rule takes a moment: done within the workflow task, at half the cost for Temporal.
+
+        It must not hold that task up, so what does not succeed at once is done as any other activity.
+        """
+        try:
+            return await workflow.execute_local_activity_method(
+                activity,
+                request,
+                start_to_close_timeout=policies.PROMPT_TIMEOUT,
+                retry_policy=policies.NO_RETRY,
+                summary=summary,
+            )
+        except FailureError as error:
+            if isinstance(error, ApplicationError) and error.non_retryable:
+                raise
+        return await self._through_outages(
+            partial(
+                workflow.execute_activity_method,
+                activity,
+                request,
+                start_to_close_timeout=policies.LONG_CALL_TIMEOUT,
+                heartbeat_timeout=policies.HEARTBEAT_TIMEOUT,
+                retry_policy=policies.RETRY_FOR_A_WHILE,
+                summary=summary,
+            )
+        )
 
     async def _through_outages(self, call: Callable[[], Awaitable[Result]]) -> Result:
         """The result of an activity that is tried for a while: again and again, and meanwhile people and the lane are told why.

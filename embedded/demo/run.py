@@ -236,7 +236,7 @@ class _Demo:
             for batch in await self._wait_until_finalized(batches)
         ]
         self._progress("reconciling", 0)
-        # This one may join a run that began before they were final; the next one cannot.
+        # This one may join a run that somebody began before they were final; the next one cannot.
         await reconcile(self._stack.client, self._lanes)
         self._progress("reconciling", 0.5)
         for report in await reconcile(self._stack.client, self._lanes):

@@ -14,7 +14,9 @@ pragma circom 2.1.0;
 //
 // A bet in a slot that there is not: in a trio that there is not, the demultiplexer refuses it. In the last trio, where PLAYERS is
 // no multiple of three, its delta stands in the public input where the program, which knows PLAYERS nets, has nothing: under no
-// public input of the program's is there a proof. A delta of zero, so a stake of zero, changes nothing wherever it is.
+// public input of the program's is there a proof, unless the deltas in that slot come to zero (bets that cancel out, or stakes of
+// zero). Such bets stand under the root and move nothing, as those do in a slot that the program has but the batch has no vault for:
+// whoever holds a bet against the root has to see that its slot is one of the batch's (settlement/receipts.py).
 //
 // Every signal is assigned with <== or constrained with ===; the only hints (<--) are the bits in circomlib's Num2Bits,
 // which fewer than 254 bits make unique. So the witness is a function of the inputs.

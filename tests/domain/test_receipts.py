@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from settlement import commitment
 from settlement.batches import BetRecord, BetStatus, Landing, OnChainBatch
 from settlement.bets import Bet, RejectionReason
-from settlement.commitment import PACK_BITS
+from settlement.commitment import PACK_BITS, Entry
 from settlement.receipts import Inclusion, Receipt, contradictions, inclusion_of, rejected_receipt, root_from
+from settlement.shapes import SHAPES
 from tests.domain.samples import PLAYERS, batches, bet, statement_of
 
 
@@ -234,6 +236,21 @@ def test_a_receipt_that_the_record_contradicts_says_by_what(change: dict[str, An
 def test_a_record_that_contradicts_a_receipt_says_by_what(change: dict[str, Any], said: str) -> None:
     receipt, record = settled_receipt()
     assert said in "; ".join(contradictions(receipt, record.model_copy(update=change)))
+
+
+def test_a_bet_in_a_slot_that_is_no_player_s_does_not_hold_though_it_stands_under_the_root() -> None:
+    """Two bets of one stake that cancel out there can be proven; nobody was paid for either."""
+    honest, record = settled_receipt(1, 0)
+    assert honest.bet is not None
+    shape, batch = SHAPES[0], [honest.bet, bet("won", stake=5), bet("invented", stake=5, outcome="tails")]
+    entries = [Entry.of(each, slot) for each, slot in zip(batch, (0, shape.players, shape.players), strict=True)]
+    digest = commitment.ids_digest([each.digest for each in batch])
+    root = commitment.bets_root(entries, digest, shape)
+    statement = statement_of(batch[:1]).model_copy(update={"entries": tuple(entries), "bets_root": root})
+    inclusion = inclusion_of(1, batch, statement)
+    receipt = honest.model_copy(update={"bet_id": "won", "bet": batch[1], "bets_root": root, "inclusion": inclusion})
+    record = record.model_copy(update={"bet_count": 3, "bets_root": root})
+    assert contradictions(receipt, record) == ("its slot is 8, and the batch has 1 players, from slot 0 on",)
 
 
 def test_a_made_up_shape_is_not_believed() -> None:

@@ -58,7 +58,7 @@ async def test_the_list_holds_the_keys_against_the_chain_without_an_authority_ke
     table = await command(machine, "starter.py", "circuit", "list", CROUPIER_CIRCUIT_KEYS=str(wrong_keys))
     registered, _ = digests(machine, wrong_keys)
     assert f"another key, {registered[:16]}" in table.out
-    assert f"circuit 1 (16x8), verifying key {registered}: NOT the key here" in table.out
+    assert f"circuit {SMALL.circuit_id} (16x8), verifying key {registered}: NOT the key here" in table.out
 
 
 async def test_registering_again_is_harmless_and_another_key_is_refused_naming_both(

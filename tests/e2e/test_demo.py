@@ -15,10 +15,10 @@ from embedded.json_files import write
 from embedded.stack import Stack, running_stack
 from settings import VAR_VARIABLE, InvalidSetting
 from settlement.bets import RejectionReason
-from settlement.shapes import DEFAULT_SHAPES, SHAPES
+from settlement.shapes import DEFAULT_SHAPE, DEFAULT_SHAPES, SHAPES
 from tests.e2e.machine import Machine, environment, provisioned_directory
 
-PLAN = DemoPlan(bets=80, players=12, seed=7)
+PLAN = DemoPlan(bets=DEFAULT_SHAPE.bets + SHAPES[0].bets, players=SHAPES[0].players, seed=7)
 """Enough for one full batch and a small one, so that both circuits are used."""
 
 SMALL_PLAN = DemoPlan(bets=MIN_BETS, players=4, seed=7)

@@ -10,6 +10,7 @@ from settlement.batches import BetStatus, ClaimedBatch, PlayerSlot, RefusedBet
 from settlement.bets import RejectionReason
 from settlement.errors import BatchUnknown, IllegalTransition, JournalConflict
 from settlement.lifecycle import BatchStatus, Transition
+from settlement.shapes import SHAPES
 from tests.journal.samples import (
     LANE,
     PLAYERS,
@@ -265,7 +266,7 @@ class TestStatements:
         summary = await journal.batch(claimed.batch_id)
         assert summary is not None
         assert (summary.bet_count, summary.player_count, summary.house_delta) == (4, 3, 253)
-        assert (summary.circuit_id, summary.proof_milliseconds) == (1, 1_234)
+        assert (summary.circuit_id, summary.proof_milliseconds) == (SHAPES[0].circuit_id, 1_234)
         assert summary.bets_root == statement(claimed).bets_root
         assert await journal.slots(claimed.batch_id) == [
             PlayerSlot(player=PLAYERS[0], vault_index=1, net=-50),

@@ -147,6 +147,7 @@ def _report(run_id: str, lane: int, minute: int, findings: int) -> Reconciliatio
         run_id=run_id,
         lane=lane,
         at=NOON + timedelta(minutes=minute),
+        batches=9,
         batches_compared=7,
         players_compared=3,
         open_batches=1,
@@ -163,6 +164,7 @@ async def test_reports_are_told_newest_first_with_their_findings(journal: SqlJou
         await journal.record_reconciliation(report)
     assert await journal.latest_reconciliations(2) == [reports[2], reports[1]]
     assert await journal.latest_reconciliations(10) == reports[::-1]
+    assert await journal.latest_reconciliations(1, lane=2) == [reports[1]]
 
 
 async def test_the_first_report_of_a_run_and_lane_stays(journal: SqlJournal) -> None:

@@ -18,6 +18,7 @@ from ledger.adapter import ConfirmedAt, SolanaLedger
 from ledger.fees import PriceBounds
 from ledger.rpc import RpcClient
 from settlement.batches import Proof, SignedAttempt, Statement, statement_for
+from settlement.shapes import SHAPES
 from tests.ledger.support import bets_with, new_players
 
 Json: TypeAlias = dict[str, Any]
@@ -163,7 +164,18 @@ class ScriptedChain:
         root = self.roots[commitment]
         if root is None:
             return None
-        fields = (layout.Kind.BATCH, 255, LANE, NUMBER, 1, 2, 2, 0, RECORD_SLOT, root.to_bytes(32, "big"))
+        fields = (
+            layout.Kind.BATCH,
+            255,
+            LANE,
+            NUMBER,
+            SHAPES[0].circuit_id,
+            2,
+            2,
+            0,
+            RECORD_SLOT,
+            root.to_bytes(32, "big"),
+        )
         return {
             "lamports": 1,
             "owner": str(PROGRAM),

@@ -332,7 +332,9 @@ async def test_vaults_beyond_what_tables_hold_are_refused_before_any_is_opened_u
     table = await open_table(1)
     monkeypatch.setattr(table_filling, "max_tables", allowing(0))
     players, small = new_players(2), [shape for shape in SHAPES if shape not in LARGE]
-    with pytest.raises(LedgerMisconfigured, match=r"no room for 3 vaults.*CROUPIER_LANES"):
+    with pytest.raises(
+        LedgerMisconfigured, match=r"no room for 3 vaults.*CROUPIER_MAX_BATCH_PLAYERS to 8 or less.*CROUPIER_LANES"
+    ):
         await world.provisioner.ensure_vaults(world.program, table.lane, players, SHAPES)
     assert await world.ledger().vaults(table.lane, players) == {}
     assert (await tables_of(table)).next_number == 0

@@ -1,7 +1,8 @@
 """The protocol of the model: a settlement's workflow and its activities, one durable effect or one read of the chain a step.
 
 Follows workflows/settlement.py, activities/{claiming,submitting,recording}.py and SolanaLedger.judge. Between any two steps the worker may
-die, or be given up for dead and go on beside its successor.
+die, or be given up for dead and go on beside its successor; so may a claim or a signing that the workflow task did not wait for. To
+continue as new is no step: the workflow's state goes along whole.
 """
 
 from collections.abc import Iterator
@@ -34,7 +35,6 @@ FIRST_STEP = {
     "claim": "begin",
     "prove": "prove",
     "sign": "proved",
-    "submit": "send",
     "confirm": "attempts",
     "record": "record",
 }
@@ -181,6 +181,8 @@ class Protocol:
         run = world.runs[place]
         if outcome is Outcome.AGAIN or activity == "record":
             return _doing(world, place, run, activity)
+        if activity == "confirm":
+            run = _sent(run)
         if outcome is Outcome.ALREADY_SETTLED:
             return _doing(world, place, run, "confirm")
         if outcome is Outcome.PARKED:
@@ -204,13 +206,14 @@ class Protocol:
             )
         if finished.activity == "sign":
             live = (*(at for at in run.live if at != finished.place), finished.place)
-            run = run._replace(attempts=max(run.attempts, finished.sequence + 1), live=live, forgotten=False)
-            return _doing(world, place, run, "submit")
-        if finished.activity == "submit":
+            run = run._replace(
+                attempts=max(run.attempts, finished.sequence + 1), live=live, forgotten=False, unsent=True
+            )
             if run.status == PROVED:
-                run = entered(run, SUBMITTED)._replace(sequence=run.sequence + 1)
+                run = entered(run, SUBMITTED)._replace(submitted=run.sequence, sequence=run.sequence + 1)
             return _doing(world, place, run, "confirm")
         if finished.activity == "confirm":
+            run = _sent(run)
             if finished.step == "done settled":
                 return _doing(world, place, entered(run, CONFIRMED), "nothing")
             return _doing(world, place, run._replace(live=()), "sign")
@@ -379,14 +382,14 @@ class Protocol:
             return "finds that another attempt was kept", world, Outcome.AGAIN
         return f"keeps attempt {running.sequence}", world, running._replace(step="done", attempt=None, place=at)
 
-    def _submit_send(self, world: World, place: int, running: Try) -> Ending:  # noqa: ARG002
+    def _confirm_send(self, world: World, place: int, running: Try) -> Ending:  # noqa: ARG002
         run = running.run
-        step = "submitted" if run.status == PROVED else "done"
-        return "broadcasts", chain.broadcast(world, 1 << run.live[-1]), running._replace(step=step)
+        step = "submitted" if run.submitted else "attempts"
+        return "broadcasts", chain.broadcast(world, sum(1 << at for at in run.live)), running._replace(step=step)
 
-    def _submit_submitted(self, world: World, place: int, running: Try) -> Ending:
-        world = journal.record_transition(world, place, running.run.sequence, SUBMITTED)
-        return "records Submitted", world, running._replace(step="done")
+    def _confirm_submitted(self, world: World, place: int, running: Try) -> Ending:
+        world = journal.record_transition(world, place, running.run.submitted, SUBMITTED)
+        return "records Submitted", world, running._replace(step="attempts")
 
     def _confirm_attempts(self, world: World, place: int, running: Try) -> Ending:
         run = running.run
@@ -548,7 +551,9 @@ class Protocol:
             )
             return world, begun("confirm", read.run)._replace(step="confirm", place=landing)
         if verdict is Verdict.PENDING:
-            return chain.broadcast(world, sum(1 << at for at in read.run.live)), begun("confirm", read.run)
+            return chain.broadcast(world, sum(1 << at for at in read.run.live)), begun("confirm", read.run)._replace(
+                step="attempts"
+            )
         if verdict is Verdict.NONE_LIVE:
             return world, begun("confirm", read.run)._replace(step="done none")
         return world, Outcome.TAKEN if verdict is Verdict.TAKEN else Outcome.UNCOVERED
@@ -577,13 +582,22 @@ class Protocol:
 
 def begun(activity: str, run: Run) -> Try:
     """An execution that has done nothing yet."""
-    return Try(activity, "claim" if activity == "claim" and not run.live else FIRST_STEP[activity], run)
+    if activity == "claim" and not run.live:
+        return Try(activity, "claim", run)
+    if activity == "confirm" and run.unsent:
+        return Try(activity, "send", run)
+    return Try(activity, FIRST_STEP[activity], run)
 
 
 def entered(run: Run, status: int) -> Run:
     """The workflow's own view of the batch's status, checked as `Settlement._enter` does."""
     journal.check(run.status, status)
     return run._replace(status=status)
+
+
+def _sent(run: Run) -> Run:
+    """`Settlement._note_sent`"""
+    return run._replace(unsent=False, submitted=0)
 
 
 def _doing(world: World, place: int, run: Run, activity: str) -> World:

@@ -107,7 +107,8 @@ class Run(NamedTuple):
 
     `doing`: the activity that it waits for, or `parked`, or `nothing` any more. `live`: attempts that may still land, all for
     `number` and `bets`. `refused`: bets that were ejected. `forgotten`: the journal has lost the batch, or its latest state.
-    `revived`: started again by the reconciliation.
+    `revived`: started again by the reconciliation. `unsent`: the latest of `live` has been signed since the last broadcast that was
+    asked for; `submitted`: the number of the transition to Submitted that comes with it, or 0.
     """
 
     doing: str = "claim"
@@ -122,6 +123,8 @@ class Run(NamedTuple):
     taken: int = 0
     forgotten: bool = False
     revived: bool = False
+    unsent: bool = False
+    submitted: int = 0
 
 
 class Try(NamedTuple):

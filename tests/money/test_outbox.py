@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ledger.files import PublishedInDoubt, publish
+from operations import outbox
 from operations.outbox import OutboxUnusable, SignedTransfer, TransferUnderWay, reserved
 
 SIGNED = SignedTransfer(
@@ -153,3 +154,25 @@ def test_parts_of_a_purpose_have_records_of_their_own(tmp_path: Path) -> None:
     with reserved(tmp_path, "purpose") as place:
         place.part(0).keep(SIGNED)
         assert [found.read() for found in (place, place.part(0), place.part(1))] == [None, SIGNED, None]
+
+
+def test_where_transfers_have_landed_is_kept_for_each_cluster_and_only_rises(tmp_path: Path) -> None:
+    with reserved(tmp_path, "purpose") as place:
+        here, elsewhere = place.high_water("here"), place.high_water("elsewhere")
+        assert here.slot() == 0
+        for slot in (7, 120, 13, 120):
+            here.raise_to(slot)
+        elsewhere.raise_to(3)
+    with reserved(tmp_path, "purpose") as place, reserved(tmp_path, "purpose-2") as other:
+        assert (place.high_water("here").slot(), place.high_water("elsewhere").slot()) == (120, 3)
+        assert other.high_water("here").slot() == 0
+    assert len(list(tmp_path.glob("*.landed"))) == 2
+
+
+def test_a_slot_that_cannot_be_kept_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_path: Path, _content: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(outbox, "publish", full)
+    with reserved(tmp_path, "purpose") as place, pytest.raises(OutboxUnusable, match=r"\.9\.landed cannot be written"):
+        place.high_water("here").raise_to(9)

@@ -8,7 +8,7 @@ from solders.pubkey import Pubkey
 from ledger import layout
 from ledger.rpc import Account, RpcClient, Seen
 from operations import top_ups
-from operations.outbox import SignedTransfer, TransferUnderWay
+from operations.outbox import HighWater, OutboxUnusable, SignedTransfer, TransferUnderWay
 from operations.top_ups import top_up
 from operations.vaults import fund_vaults
 from settlement.errors import LedgerUnavailable
@@ -31,6 +31,15 @@ async def up_to(bank: Bank, held: dict[Pubkey, int], more: int = MORE) -> None:
 
 async def balances(bank: Bank, addresses: list[Pubkey]) -> dict[Pubkey, int]:
     return dict(zip(addresses, await bank.holds(*addresses), strict=True))
+
+
+def as_before(answer: Seen[list[Account | None]], held: dict[Pubkey, int], slot: int) -> Seen[list[Account | None]]:
+    """What a node says that lags: the accounts as they were in an earlier slot."""
+    stale = [
+        account and account.model_copy(update={"lamports": lamports})
+        for account, lamports in zip(answer.value, held.values(), strict=True)
+    ]
+    return answer.model_copy(update={"context": answer.context.model_copy(update={"slot": slot}), "value": stale})
 
 
 @pytest.mark.parametrize("moment", ["after keeping", "after sending", "before forgetting"])
@@ -68,16 +77,55 @@ async def test_balances_are_looked_at_again_only_where_the_earlier_one_is_seen(
         answer = await seen(rpc, *arguments)  # pyright: ignore[reportArgumentType]
         if looks > 3:
             return answer
-        stale = [
-            account and account.model_copy(update={"lamports": before[address]})
-            for address, account in zip(before, answer.value, strict=True)
-        ]
-        return answer.model_copy(update={"context": answer.context.model_copy(update={"slot": 1}), "value": stale})
+        return as_before(answer, before, slot=1)
 
     monkeypatch.setattr(RpcClient, "accounts_seen", lagging)
     await up_to(bank, before)
     assert looks > 3
     assert await balances(bank, list(before)) == {address: held + MORE for address, held in before.items()}
+
+
+async def test_a_run_that_ended_well_is_remembered_where_the_next_one_asks_a_node_that_lags(
+    bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has left no record, and yet balances from before it must not count."""
+    before = await balances(bank, await accounts(bank))
+    await up_to(bank, before)
+    assert bank.records == []
+    seen = RpcClient.accounts_seen
+    looks = 0
+
+    async def lagging(rpc: RpcClient, *arguments: object) -> Seen[list[Account | None]]:
+        nonlocal looks
+        looks += 1
+        answer = await seen(rpc, *arguments)  # pyright: ignore[reportArgumentType]
+        if looks > 2:
+            return answer
+        landed = max(int(mark.name.split(".")[-2]) for mark in (bank.var / "transfers").glob("*.landed"))
+        return as_before(answer, before, slot=landed - 1)
+
+    monkeypatch.setattr(RpcClient, "accounts_seen", lagging)
+    await up_to(bank, before)
+    assert looks > 2
+    assert await balances(bank, list(before)) == {address: held + MORE for address, held in before.items()}
+
+
+async def test_a_record_stays_until_the_slot_in_which_its_transfer_landed_is_kept(
+    bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = await balances(bank, await accounts(bank))
+
+    def full(_: HighWater, slot: int) -> None:
+        raise OutboxUnusable(f"no room for {slot}")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(HighWater, "raise_to", full)
+        with pytest.raises(OutboxUnusable, match="no room"):
+            await up_to(bank, before)
+    assert len(bank.records) == 1
+    await up_to(bank, before)
+    assert await balances(bank, list(before)) == {address: held + MORE for address, held in before.items()}
+    assert bank.records == []
 
 
 async def test_many_go_in_several_transactions_of_which_each_is_kept_first(

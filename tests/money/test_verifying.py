@@ -80,12 +80,13 @@ async def test_a_receipt_of_a_batch_that_the_chain_does_not_have_does_not_hold(c
 
 
 async def test_what_the_chain_cannot_be_asked_about_is_said(chain: ScriptedChain) -> None:
-    batch, transaction = (await verify(settings_for(chain), RECEIPT)).unchecked
+    batch, slot, transaction = (await verify(settings_for(chain), RECEIPT)).unchecked
     assert "batch_id" in batch
+    assert "slot 1 of the batch" in slot
     assert "the node does not know" in transaction
     chain.transactions["s"] = settling()
     verification = await verify(settings_for(chain), RECEIPT)
-    assert (verification.holds, verification.unchecked) == (True, (batch,))
+    assert (verification.holds, verification.unchecked) == (True, (batch, slot))
 
 
 @pytest.mark.parametrize("wrong", ["err", "slot", "house"])

@@ -260,6 +260,24 @@ def bets_of_first_player(stakes: Sequence[int], won: bool) -> Callable[[Inputs],
     return inputs_of
 
 
+def borrowing(inputs: Inputs) -> Inputs:
+    """Bets whose nets, 64 bits apart, would be those of -10, 20 and 4 lamports, the house's delta as well."""
+    for bet in range(len(inputs.stakes)):
+        inputs = inputs.with_bet(bet, stake=0, slot=0)
+    won, lost = (MAX_STAKE_LAMPORTS, MAX_STAKE_LAMPORTS - 8), (MAX_STAKE_LAMPORTS, MAX_STAKE_LAMPORTS - 17)
+    placed = [*((stake, 1, 0) for stake in won), *((stake, 0, 1) for stake in lost), (5, 1, 2)]
+    for bet, (stake, guess, slot) in enumerate(placed):
+        inputs = inputs.with_bet(bet, stake=stake, guess=guess, outcome=1, slot=slot)
+    return inputs
+
+
+def cancelling_in_no_slot(inputs: Inputs, players: int) -> Inputs:
+    """A bet won and another lost, of the same stake, in the last trio's slot that there is not."""
+    for bet, guess in ((SMALL, 1), (OTHER, 0)):
+        inputs = inputs.with_bet(bet, stake=SMALL_STAKE, guess=guess, outcome=1, slot=players)
+    return inputs
+
+
 _HALF, _QUARTER = (pow(divisor, -1, FIELD_MODULUS) for divisor in (2, 4))
 _UNITS: Final = [1 << NET_STRIDE_BITS * place for place in range(NETS_PER_ELEMENT)]
 """What a lamport of a slot is in its trio's accumulator, by the slot's place."""
@@ -408,5 +426,6 @@ WITHOUT_A_PUBLIC_INPUT: Final[Mapping[str, Callable[[Inputs, int], Inputs]]] = {
         inputs
     ).with_bet(1, slot=1),
     "a bet in the last trio's slot that there is not": lambda inputs, players: inputs.with_bet(SMALL, slot=players),
+    "nets of a trio that borrow from each other": lambda inputs, _: borrowing(inputs),
 }
 """Given the players of the shape: bets to which true nets are due of which the program can make no public input."""

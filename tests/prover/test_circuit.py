@@ -15,7 +15,7 @@ from prover.inputs import circuit_signals
 from prover.keys import key_files
 from prover.zkey import read_zkey
 from settlement.batches import Statement
-from settlement.shapes import DEFAULT_SHAPES, SHAPES, Shape
+from settlement.shapes import DEFAULT_SHAPE, DEFAULT_SHAPES, SHAPES, Shape
 from tests.prover.circuits import CircuitOf
 from tests.prover.conftest import KEYS_DIR
 
@@ -35,7 +35,9 @@ def test_the_circuit_outputs_the_public_input_of_the_domain(
 
 
 @settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(bets=st.integers(1, 64), players=st.integers(1, 16), seed=st.integers(0, 2**32))
+@given(
+    bets=st.integers(1, DEFAULT_SHAPE.bets), players=st.integers(1, DEFAULT_SHAPE.players), seed=st.integers(0, 2**32)
+)
 def test_random_batches_of_any_fill_are_proven(
     circuit_of: CircuitOf, statement_of: StatementOf, bets: int, players: int, seed: int
 ) -> None:

@@ -15,7 +15,16 @@ from settlement import commitment
 from settlement.commitment import Slot
 from settlement.shapes import DEFAULT_SHAPE, SHAPES, Shape
 from tests.prover.anatomy import Inputs
-from tests.prover.attacks import AMOUNT, ATTACKS, EMPTY, HONEST_EXTREMES, LAST, SMALL, WITHOUT_A_PUBLIC_INPUT
+from tests.prover.attacks import (
+    AMOUNT,
+    ATTACKS,
+    EMPTY,
+    HONEST_EXTREMES,
+    LAST,
+    SMALL,
+    WITHOUT_A_PUBLIC_INPUT,
+    cancelling_in_no_slot,
+)
 from tests.prover.circuits import EVERY_SHAPE, CircuitOf, Keys
 from tests.prover.forging import Forged, Forger
 from tests.prover.r1cs import write_r1cs
@@ -221,6 +230,23 @@ def test_what_is_left_to_the_program_is_not_proven_under_the_honest_public_input
     assert circuit.keys.verifies(proof, public_input_in(forger, plain))
     assert not circuit.keys.verifies(proof, honest)
     assert not circuit.keys.verifies(circuit.keys.prove(solved(forger, forger.forced(inputs, honest)).witness), honest)
+
+
+@pytest.mark.parametrize("shape", EVERY_SHAPE)
+def test_bets_that_cancel_in_a_slot_that_there_is_not_stand_under_a_root_of_the_program_s(
+    circuit_of: CircuitOf, shape: Shape
+) -> None:
+    """What a receipt's check of its slot is for."""
+    circuit = circuit_of(shape)
+    forger = circuit.forger
+    inputs = cancelling_in_no_slot(forger.inputs, shape.players)
+    solution = forger.solve(inputs)
+    assert forger.broken(solution) == []
+    assert forger.has_public_input(solution.witness)
+    told = public_input_in(forger, solution.witness)
+    assert told == forger.public_input(inputs, forger.anatomy.nets(solution.witness)[: shape.players])
+    if shape == SMALLEST:
+        assert circuit.keys.verifies(circuit.keys.prove(solution.witness), told)
 
 
 @pytest.mark.parametrize("name", WITHOUT_A_PUBLIC_INPUT)

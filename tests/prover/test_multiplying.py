@@ -1,6 +1,8 @@
 """Multiples of points: they are those asked for, of points on the curves."""
 
-from collections.abc import Callable
+import os
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -51,9 +53,28 @@ def test_the_points_are_others_every_time() -> None:
     assert multiples([1], [1]).left != multiples([1], [1]).left
 
 
+def test_what_is_multiplied_by_has_no_name_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a development key that is what nobody may know, and a process that is killed would leave it behind."""
+    secret = 0x1234567890ABCDEF << 100
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def run(_program: str, circuit: Path, _products: Path, *, seconds: float, descriptors: Sequence[int]) -> str:
+        assert secret.to_bytes(32, "little") in circuit.read_bytes()
+        assert [os.fstat(descriptor).st_nlink for descriptor in descriptors] == [0]
+        assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
+        return f"stopped before {seconds:.0f} s"
+
+    monkeypatch.setattr(multiplying, "run_program", run)
+    with pytest.raises(ValueError, match="stopped before 600 s"):
+        multiples([secret, 7], [9])
+
+
 def test_a_library_that_fails_or_writes_something_else_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     def writing(content: bytes | None) -> Callable[..., str | None]:
-        def run(_program: str, _circuit: Path, products: Path, *, seconds: float) -> str | None:
+        def run(
+            _program: str, _circuit: Path, products: Path, *, seconds: float, descriptors: Sequence[int]
+        ) -> str | None:
+            assert descriptors
             if content is None:
                 return f"it took over {seconds:.0f} s"
             products.write_bytes(content)

@@ -8,11 +8,13 @@ from pathlib import Path
 import groth16py
 import pytest
 
+from prover import programs
 from prover.circuit import include_dirs, main_source
 from prover.inputs import circuit_signals, values_of
 from prover.memory_files import file_of
 from prover.programs import witness_program
-from prover.r1cs import Constraint
+from prover.r1cs import Constraint, ConstraintSystem
+from prover.solving import Derivation
 from prover.witness import WitnessProgram
 from settlement.batches import Statement
 from settlement.poseidon import FIELD_MODULUS
@@ -103,6 +105,23 @@ def test_a_factor_that_is_always_zero_makes_zero(tmp_path: Path) -> None:
         Constraint({INNER: 2}, {ONE: 1}, {OUTPUT: 1}),
     ]
     assert program_of(constraints, tmp_path / "circuit.r1cs").witness([6, 7]) == (1, 84, 6, 7, 42, 0)
+
+
+@pytest.mark.parametrize("widths", [(3, 12), (12, 3)])
+def test_a_value_may_be_taken_apart_into_bits_of_several_widths(widths: tuple[int, int]) -> None:
+    constraints, first = list[Constraint](), OUTPUT + 2
+    x = OUTPUT + 1
+    for width in widths:
+        bits = range(first, first + width - 1)
+        lowest = {x: 1} | {wire: -(2 << at) % FIELD_MODULUS for at, wire in enumerate(bits)}
+        constraints += [Constraint({wire: 1}, {wire: 1, ONE: FIELD_MODULUS - 1}, {}) for wire in bits]
+        constraints.append(Constraint(lowest, {**lowest, ONE: FIELD_MODULUS - 1}, {}))
+        first += width - 1
+    constraints.append(Constraint({x: 1}, {x: 1}, {OUTPUT: 1}))
+    derivation = Derivation(ConstraintSystem(constraints, first, range(OUTPUT, OUTPUT + 1), range(x, x + 1)))
+    program = WitnessProgram(programs.program_of(derivation, bytes(32)))
+    bits_of = [[0b101 >> at & 1 for at in range(1, width)] for width in widths]
+    assert program.witness([0b101]) == (1, 25, 0b101, *bits_of[0], *bits_of[1])
 
 
 def test_a_circuit_whose_constraints_leave_a_wire_open_gets_no_program(tmp_path: Path) -> None:

@@ -1,10 +1,8 @@
 """One Temporal server, one provisioned chain to copy and one prover for all scenarios."""
 
 from collections.abc import AsyncGenerator, Generator
-from datetime import timedelta
 
 import pytest
-from temporalio.common import RetryPolicy
 
 from activities import submitting
 from journal import database
@@ -12,7 +10,6 @@ from ledger import watching
 from tests.scenarios.company import Company
 from tests.scenarios.defects import patch_judge
 from tests.scenarios.stage import Theatre, open_theatre
-from workflows import policies
 
 
 @pytest.fixture(scope="session")
@@ -23,8 +20,6 @@ def brisk() -> Generator[None]:
         monkeypatch.setattr(submitting, "UNSEEN_SECONDS", 0.4)
         monkeypatch.setattr(submitting, "SEEN_SECONDS", 0.8)
         monkeypatch.setattr(submitting, "RESEND_SECONDS", 0.4)
-        locally = RetryPolicy(initial_interval=timedelta(milliseconds=50), maximum_attempts=4)
-        monkeypatch.setattr(policies, "RETRY_LOCALLY", locally)
         monkeypatch.setattr(database, "LOCK_WAIT_MILLISECONDS", 500)
         patch_judge(monkeypatch)
         yield

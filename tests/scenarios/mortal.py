@@ -8,9 +8,10 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, NoReturn, TypeVar, cast
 
 from temporalio import activity
+from temporalio.exceptions import ApplicationError
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
 from settlement.lifecycle import Transition
@@ -205,6 +206,8 @@ class _UnheardActivity(ActivityInboundInterceptor):
         self._life = life
 
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
+        if self._life.unheard.is_set() and activity.info().is_local:
+            _end_unheard()
         work = asyncio.ensure_future(self.next.execute_activity(input))
         work.add_done_callback(_retrieve)
         lost = asyncio.ensure_future(self._life.unheard.wait())
@@ -216,9 +219,15 @@ class _UnheardActivity(ActivityInboundInterceptor):
                 # Has no effect on what is done.
                 work.cancel()
         if self._life.unheard.is_set():
-            # The only end of an activity of which the server is told nothing.
-            activity.raise_complete_async()
+            _end_unheard()
         return await work
+
+
+def _end_unheard() -> NoReturn:
+    """Without a word to the server. A local activity cannot end so: its result is lost, and the next worker does it again in time."""
+    if activity.info().is_local:
+        raise ApplicationError("the worker is lost")
+    activity.raise_complete_async()
 
 
 def _retrieve(task: asyncio.Future[Any]) -> None:

@@ -73,12 +73,11 @@ async def test_a_node_is_believed_only_as_of_what_was_called_final_before(stage:
     if not kept:
         stage.defects.append(defects.believes_stale_answers)
     stage.hire()
-    sent = stage.script.hold("ledger.broadcast", When.AFTER)
+    sent = stage.script.kill("ledger.broadcast", When.AFTER)
     bets = usual_bets()
     await stage.place(bets)
     await sent.reached()
     await stage.batch_workflow(bets).terminate("its history is lost")
-    sent.resume()
     await eventually("it has landed", lambda: stage.final_record(1))
     [attempt] = await stage.attempts(bets)
     await stage.withdraw(PLAYERS.index(bets[3].player), DEPOSIT_LAMPORTS - 2 * bets[3].stake + 1)

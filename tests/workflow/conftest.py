@@ -2,16 +2,13 @@
 
 import shutil
 from collections.abc import AsyncGenerator
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from temporalio.common import RetryPolicy
 
 from activities import submitting
 from journal.migrate import upgrade
 from tests.workflow.casino import Casino, open_casino
-from workflows import policies
 
 
 @pytest.fixture(scope="session")
@@ -25,11 +22,6 @@ async def migrated_journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def journal_path(migrated_journal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     # The fake chain answers at once, and the server skips no time while an activity waits.
     monkeypatch.setattr(submitting, "RESEND_SECONDS", 0.05)
-    # Local activities are tried again by the wall clock.
-    at_once = RetryPolicy(
-        initial_interval=timedelta(milliseconds=1), maximum_attempts=policies.RETRY_LOCALLY.maximum_attempts
-    )
-    monkeypatch.setattr(policies, "RETRY_LOCALLY", at_once)
     path = tmp_path / "journal.db"
     shutil.copy(migrated_journal, path)
     return path
@@ -49,9 +41,9 @@ async def real_time_casino(journal_path: Path) -> AsyncGenerator[Casino, None]:
 
 
 @pytest.fixture
-async def uncached_real_time_casino(journal_path: Path) -> AsyncGenerator[Casino, None]:
-    """On the development server, and its worker keeps no workflow in memory."""
-    async with open_casino(journal_path, cached_workflows=0, skips_time=False) as opened:
+async def forgetful_real_time_casino(journal_path: Path) -> AsyncGenerator[Casino, None]:
+    """On the development server; its worker keeps few workflows in memory, so it replays them often. Local activities need some room."""
+    async with open_casino(journal_path, cached_workflows=3, skips_time=False) as opened:
         yield opened
 
 

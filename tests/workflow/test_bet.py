@@ -10,6 +10,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from settlement.bets import Bet, RejectionReason, lane_of
 from settlement.errors import BetRejected
 from settlement.intake import Answer
+from settlement.lane_queue import MIN_QUEUED_BETS
 from settlement.limits import MAX_BETS_PER_UPDATE
 from settlement.receipts import Receipt, root_from
 from tests.workflow.casino import LANE, PLAYERS, STRANGER, Casino, as_json, bet, some_bets
@@ -272,8 +273,9 @@ async def test_a_tracked_duplicate_of_a_bet_that_only_the_journal_knows_gets_the
 async def test_a_tracked_bet_waits_out_a_saturated_lane(casino: Casino) -> None:
     lane = await casino.open_lane(max_bets=8)
     await lane.signal(Batcher.pause)
-    bets = some_bets(MAX_BETS_PER_UPDATE)
-    await casino.place_many(bets)
+    bets = some_bets(MIN_QUEUED_BETS)
+    for start in range(0, len(bets), MAX_BETS_PER_UPDATE):
+        await casino.place_many(bets[start : start + MAX_BETS_PER_UPDATE])
     patient = bet("patient", player=5)
     handle = await casino.intake.track(patient)
     await casino.pass_time(60)

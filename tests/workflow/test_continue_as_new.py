@@ -172,17 +172,17 @@ async def test_nothing_is_lost_or_doubled_while_a_loaded_lane_continues_as_new(r
     await real_time_casino.assert_settled_once(bets)
 
 
-async def test_a_lane_that_replays_its_whole_history_at_every_step_settles_the_same(
-    uncached_real_time_casino: Casino,
+async def test_a_lane_that_replays_its_whole_history_every_few_steps_settles_the_same(
+    forgetful_real_time_casino: Casino,
 ) -> None:
-    await uncached_real_time_casino.open_lane(continue_as_new_after_events=EVENTS, window_seconds=SHORT_WINDOW_SECONDS)
+    await forgetful_real_time_casino.open_lane(continue_as_new_after_events=EVENTS, window_seconds=SHORT_WINDOW_SECONDS)
     bets = some_bets(50)
     for start in range(0, 50, 10):
-        await uncached_real_time_casino.place_many(bets[start : start + 10])
-        await uncached_real_time_casino.signal("nonsense")
-    await uncached_real_time_casino.idle()
-    await uncached_real_time_casino.rejections(5)
-    await uncached_real_time_casino.assert_settled_once(bets)
+        await forgetful_real_time_casino.place_many(bets[start : start + 10])
+        await forgetful_real_time_casino.signal("nonsense")
+    await forgetful_real_time_casino.idle()
+    await forgetful_real_time_casino.rejections(5)
+    await forgetful_real_time_casino.assert_settled_once(bets)
 
 
 def test_a_lane_that_holds_all_that_it_may_fits_one_payload() -> None:

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from pydantic_core import to_json
+from temporalio.testing import ActivityEnvironment
 
 from activities import reconciling
-from activities.reconciling import MAX_ANSWERED_BYTES
+from activities.reconciling import MAX_ANSWERED_BYTES, ReconcileRequest, Reconciling
+from operations.reconciling import reconcile
 from settlement.batches import OnChainBatch
 from settlement.errors import ProofRejected
 from settlement.lifecycle import BatchStatus
@@ -57,7 +59,7 @@ async def test_a_batch_that_ended_without_a_bet_is_not_open(casino: Casino) -> N
     result = await casino.settle([bet("homeless", player=STRANGER)])
     assert (result.status, result.settled) == (BatchStatus.FAILED, 0)
     (report,) = await casino.reconcile()
-    assert (report.agreed, report.batches_compared, report.open_batches) == (True, 0, 0)
+    assert (report.agreed, report.batches_compared, report.open_batches, report.batches) == (True, 0, 0, 0)
 
 
 async def test_every_lane_has_a_report_of_its_own(casino: Casino) -> None:
@@ -150,6 +152,72 @@ async def test_of_a_lane_new_to_the_worker_the_newest_count_as_new_and_none_is_o
     del casino.ledger.records[LANE, 1]
     (report,) = await casino.reconcile(full=False)
     assert FindingKind.NOT_ON_CHAIN in kinds(report)
+
+
+async def test_a_difference_that_a_report_names_is_told_by_every_worker_until_it_is_mended(
+    casino: Casino, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciling, "RECHECKED", 0)
+    monkeypatch.setattr(reconciling, "NEWEST", 0)
+    await settle_some(casino, 3)
+    landed = {batch.number: batch.landing.signature for batch in await casino.batches() if batch.landing}
+    movements = casino.ledger.movements
+    honest = movements[landed[2]]
+    movements[landed[2]] = honest.model_copy(update={"house_delta": honest.house_delta + 1})
+
+    async def another_worker(run: str) -> tuple[bool, int, int | None]:
+        request = ReconcileRequest(run_id=run, lane=LANE, full=False)
+        report = await ActivityEnvironment().run(Reconciling(casino.journal, casino.ledger).reconcile_lane, request)
+        return report.agreed, report.batches_compared, report.batches
+
+    assert await another_worker("none knows it yet") == (True, 0, 3)
+    (report,) = await casino.reconcile()
+    assert (report.agreed, report.batches_compared, report.batches) == (False, 3, 3)
+    # Also more often than reports are read back: each run names it anew.
+    for run in range(reconciling.RECALLED_REPORTS + 1):
+        assert await another_worker(f"it is known {run}") == (False, 1, 3)
+    movements[landed[2]] = honest
+    assert await another_worker("it is mended") == (True, 1, 3)
+
+
+async def test_a_record_of_other_bets_is_found_at_once_whoever_s_turn_it_is(
+    casino: Casino, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciling, "RECHECKED", 0)
+    await settle_some(casino, 2)
+    await casino.reconcile(full=False)
+    change_record(casino, bets_root=5)
+    (report,) = await casino.reconcile(full=False)
+    assert FindingKind.ROOT_DIFFERS in kinds(report)
+
+
+async def test_who_asks_for_all_batches_is_not_given_a_scheduled_run_that_leaves_some_out(
+    casino: Casino, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciling, "RECHECKED", 0)
+    await settle_some(casino, 2)
+    await casino.reconcile(full=False)
+    read = FakeLedger.batch_records
+    scheduled_is_under_way, full_is_done = asyncio.Event(), asyncio.Event()
+
+    async def held_up_once(self: FakeLedger, lane: int) -> list[OnChainBatch]:
+        if not scheduled_is_under_way.is_set():
+            scheduled_is_under_way.set()
+            await full_is_done.wait()
+        return await read(self, lane)
+
+    monkeypatch.setattr(FakeLedger, "batch_records", held_up_once)
+    scheduled = asyncio.create_task(casino.reconcile(full=False))
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await scheduled_is_under_way.wait()
+            (full,) = await reconcile(casino.client, 1)
+    finally:
+        full_is_done.set()
+        (partial,) = await scheduled
+    assert (full.batches_compared, partial.batches_compared) == (2, 0)
+    assert full.extent.startswith("2 of 2 batches")
+    assert partial.extent.startswith("0 of 2 batches")
 
 
 async def test_a_batch_on_its_way_is_no_difference(casino: Casino) -> None:

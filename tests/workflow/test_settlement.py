@@ -100,7 +100,8 @@ async def test_a_locked_journal_is_waited_for(casino: Casino) -> None:
         handle = await casino.start_batch(bets)
 
         async def tried() -> bool:
-            return "JournalUnavailable" in (await handle.query(Settlement.status)).waiting_for
+            description = await handle.describe()
+            return any(pending.attempt >= 1 for pending in description.raw_description.pending_activities)
 
         await casino.soon(tried)
         assert await casino.batches() == []
