@@ -100,8 +100,9 @@ class _Agenda:
 
     def has(self, summary: BatchSummary, record: OnChainBatch | None) -> bool:
         number = summary.number
-        is_settled = summary.status is BatchStatus.CONFIRMED and record is not None
-        if self._full or not is_settled or record.bets_root != summary.bets_root:
+        if self._full or summary.status is not BatchStatus.CONFIRMED:
+            return True
+        if record is None or record.bets_root != summary.bets_root:
             return True
         if number > self._before.through or number in self._before.left or summary.batch_id in self._differing:
             return True

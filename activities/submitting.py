@@ -1,4 +1,4 @@
-"""Signs, sends and confirms a batch's transaction. Each step is durable before the next one may begin."""
+"""Signs, sends and confirms a batch's transaction. What is signed is durable, and in the history, before it is sent: nothing else is."""
 
 import asyncio
 from collections.abc import Sequence

@@ -158,9 +158,10 @@ class Batcher:
         await mending.uncancellable(self._work())
 
     async def _work(self) -> None:
-        beside = asyncio.gather(self._write_rejections(), self._take_over(), self._keep_overflow())
+        beside = asyncio.gather(
+            self._write_rejections(), self._take_over(), self._keep_overflow(), self._keep_showing()
+        )
         while not beside.done():
-            self._show()
             await self._wait_for_work(beside)
             await self._cut()
             if self._may_continue_as_new():
@@ -738,11 +739,21 @@ class Batcher:
 
     def _show_unread(self, unread: str) -> None:
         self._unread = unread
-        self._show()
 
     def _show_trouble(self, what: str, trouble: str) -> None:
         self._trouble[what] = trouble
-        self._show()
+
+    async def _keep_showing(self) -> None:
+        """Beside the main loop, which does not wake for all that is to be shown: each time would cost it a timer."""
+        while True:
+            self._show()
+            shown = self._to_show()
+            await workflow.wait_condition(lambda shown=shown: self._to_show() != shown)
+
+    def _to_show(self) -> tuple[object, ...]:
+        state = self._state
+        held = (len(state.queue), len(state.overflow), state.parked, len(state.in_flight))
+        return *held, state.counters.model_copy(), self._lane_state(), self._all_trouble()
 
     def _all_trouble(self) -> str:
         lost = [f"bets may be lost, have those without a receipt sent again: {why}" for why in self._state.lost]

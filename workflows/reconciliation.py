@@ -29,7 +29,7 @@ LANES_AT_ONCE: Final = 4
 
 @workflow.defn
 class Reconciliation:
-    """Workflow `reconciliation`, or `reconciliation-full` for a person. Its result: of each report, which the journal has whole, an extract."""
+    """Workflow `reconciliation`, or `reconciliation-full` for a person. Its result: an extract of each report; the journal has it whole."""
 
     @workflow.init
     def __init__(self, request: ReconciliationInput) -> None:

@@ -12,17 +12,17 @@ from temporalio.client import WorkflowHistory
 
 from settlement.bets import Bet, lane_of
 from settlement.intake import Answer
-from settlement.lane_queue import MAX_BETS_PER_PARKING, MIN_BETS_PER_PARKING, MIN_QUEUED_BETS
+from settlement.lane_queue import MAX_BETS_PER_PARKING, MIN_BETS_PER_PARKING, MIN_QUEUED_BETS, QUEUED_BATCHES
 from settlement.limits import MAX_BETS_PER_UPDATE
-from settlement.shapes import SHAPES
 from tests.workflow.casino import LANE, PLAYERS, Casino, bet, open_casino, some_bets
 from workflows.batcher import Batcher
 
-BATCH: Final = SHAPES[-1].bets
+BATCH: Final = MIN_QUEUED_BETS // QUEUED_BATCHES
 FLOOD: Final = MIN_QUEUED_BETS + MIN_BETS_PER_PARKING + 150
 """Fills the queue and a page of the journal's, and leaves some over."""
 
 EVENTS: Final = 300
+FEW_EVENTS: Final = 60
 SETTINGS: Final[dict[str, Any]] = {"max_bets": BATCH, "window_seconds": 0.5}
 DESIGNED_FAILURE: Final = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_UNHANDLED_COMMAND
 """A signal has come in while the run continued as new: Temporal gives it the task once more, and holds signals back meanwhile."""
@@ -169,7 +169,7 @@ async def test_parked_bets_that_the_journal_has_lost_are_told_of(casino: Casino)
 
 
 async def test_updates_far_above_the_bound_are_settled_once_over_several_runs(real_time_casino: Casino) -> None:
-    lane = await real_time_casino.open_lane(**SETTINGS, continue_as_new_after_events=EVENTS)
+    lane = await real_time_casino.open_lane(**SETTINGS, continue_as_new_after_events=FEW_EVENTS)
     first_run = (await lane.describe()).run_id or ""
     bets = some_bets(2_000)
     parts = [bets[start : start + MAX_BETS_PER_UPDATE] for start in range(0, len(bets), MAX_BETS_PER_UPDATE)]

@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from settlement.lifecycle import BatchStatus
 from settlement.reconciliation import REPAIRS, FindingKind, ReconciliationReport
 from tests.workflow.casino import LANE, PATIENCE_SECONDS, PLAYERS, STRANGER, Casino, bet, some_bets
 from tests.workflow.fakes import FakeLedger
+from workflows import policies
 from workflows.reconciliation import LANES_AT_ONCE
 
 BETS = some_bets(6)
@@ -167,7 +169,9 @@ async def test_a_difference_that_a_report_names_is_told_by_every_worker_until_it
 
     async def another_worker(run: str) -> tuple[bool, int, int | None]:
         request = ReconcileRequest(run_id=run, lane=LANE, full=False)
-        report = await ActivityEnvironment().run(Reconciling(casino.journal, casino.ledger).reconcile_lane, request)
+        environment = ActivityEnvironment()
+        environment.info = replace(environment.info, heartbeat_timeout=policies.HEARTBEAT_TIMEOUT)
+        report = await environment.run(Reconciling(casino.journal, casino.ledger).reconcile_lane, request)
         return report.agreed, report.batches_compared, report.batches
 
     assert await another_worker("none knows it yet") == (True, 0, 3)
