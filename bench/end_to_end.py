@@ -72,12 +72,12 @@ class Stage:
 
 
 FULL: Final = (
-    Stage("few", ONE_LANE, (Plan(Crowd("few", Mix.FEW, bets=30_000, players=32), ceiling_batches=12),)),
+    Stage("few", ONE_LANE, (Plan(Crowd("few", Mix.FEW, bets=25_000, players=32), ceiling_batches=12),)),
     Stage(
         "many",
         MANY_LANES,
         (
-            Plan(Crowd("zipf", Mix.ZIPF, bets=20_000, players=10_000), ceiling_batches=24),
+            Plan(Crowd("zipf", Mix.ZIPF, bets=16_000, players=10_000), ceiling_batches=24),
             Plan(Crowd("distinct", Mix.DISTINCT, bets=15_000, players=10_000), ceiling_batches=32),
         ),
     ),

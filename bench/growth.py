@@ -25,10 +25,12 @@ from bench.usage import resident_bytes
 from operations.provisioning import Progress
 
 BETS: Final = 100_000
-QUICK_BETS: Final = 6_000
-QUICK_IN_FLIGHT: Final = 4
-"""Else so few bets would all be placed before the first is settled."""
+QUICK_BETS: Final = 1_600
+QUICK_BATCH_BETS: Final = 16
+QUICK_IN_FLIGHT: Final = 16
+"""Small batches, and few at once: else so few bets would all be placed before the first is settled."""
 
+QUICK_LANE: Final = replace(ONE_LANE, max_batch_bets=QUICK_BATCH_BETS, max_batches_in_flight=QUICK_IN_FLIGHT).quick
 PLAYERS: Final = 32
 SAMPLE_SECONDS: Final = 1.0
 CLIENT: Final = "client"
@@ -80,7 +82,7 @@ async def measure(where: Where, progress: Progress, bets: int | None, *, quick: 
     """On a stack of its own. `bets`: how many instead of `BETS`. Raises `NotSettled`, `CroupierError`, `ChildFailed`."""
     crowd = Crowd("growth", Mix.FEW, bets=bets or (QUICK_BETS if quick else BETS), players=PLAYERS)
     flood = Flood()
-    lanes = replace(ONE_LANE, max_batches_in_flight=QUICK_IN_FLIGHT).quick if quick else ONE_LANE
+    lanes = QUICK_LANE if quick else ONE_LANE
     async with bench_stack(where, "growth", lanes, progress) as running:
         await running.fund(crowd.deposits(), progress)
         empty = books.size_bytes(running.journal)

@@ -35,9 +35,12 @@ FULL: Final = Crowd("lone", Mix.FEW, bets=100, players=32)
 QUICK: Final = Crowd("lone", Mix.FEW, bets=5, players=32)
 
 SLOT_MS: Final = 50
-"""Final after 1.6 seconds."""
+"""Final after 1.6 seconds. The chain is looked at every half a second from the sending on, so with slots of this length *confirm* is nearly
+as long as it can be; with slots so short, their length decides that, and it must not flatter."""
 
-WINDOW_SECONDS: Final = 0.2
+WINDOW_SECONDS: Final = 1.0
+"""A shorter one takes as long: Temporal bumps shorter timers up to a second (`history.timerProcessorMaxTimeShift`)."""
+
 LANE: Final = replace(ONE_LANE, window_seconds=WINDOW_SECONDS, slot_ms=SLOT_MS)
 POLL_SECONDS: Final = 0.02
 

@@ -442,14 +442,9 @@ class Batcher:
         due = self._due_at()
         timeout = due and max(due - workflow.now(), timedelta(milliseconds=1))
         with contextlib.suppress(TimeoutError):
-            # A bet that comes into an empty queue, and new settings, move the time to wait for; what people see changes with the state.
+            # A bet that comes into an empty queue, and new settings, move the time to wait for.
             await workflow.wait_condition(
-                lambda: (
-                    beside.done()
-                    or self._has_work()
-                    or self._due_at() != due
-                    or self._lane_state() is not self._shown_state
-                ),
+                lambda: beside.done() or self._has_work() or self._due_at() != due,
                 timeout=timeout,
                 timeout_summary="the batch's window",
             )

@@ -13,12 +13,15 @@ from typing import Any, Final
 from temporalio.client import WorkflowHandle, WorkflowHistory
 
 from journal.migrate import upgrade
+from settlement.breaker import BreakerStatus
 from settlement.errors import HouseUncovered, LedgerUnavailable, ProofRejected
+from settlement.lane_queue import MIN_BETS_PER_PARKING, MIN_QUEUED_BETS
+from settlement.lanes import BatcherState, QueuedBet
 from settlement.lifecycle import BatchStatus
 from tests.workflow.casino import LANE, PLAYERS, STRANGER, Casino, bet, open_casino, some_bets
 from tests.workflow.fakes import Fate
 from workflows import names
-from workflows.batcher import Batcher
+from workflows.batcher import Batcher, BatcherInput, BatcherSettings
 from workflows.circuits import CircuitsWorkflow
 from workflows.settlement import Settlement
 
@@ -61,6 +64,51 @@ async def batcher_continued_as_new(casino: Casino) -> list[WorkflowHistory]:
     return [
         await casino.client.get_workflow_handle(lane.id, run_id=run).fetch_history() for run in (first_run, second_run)
     ]
+
+
+async def batcher_flooded(casino: Casino) -> list[WorkflowHistory]:
+    """More bets than the queue has room for: a page of them is parked, taken up and removed. The run before has left them all."""
+    since = await casino.env.get_current_time()
+    bets = [QueuedBet(bet=bet, since=since, tracked=False) for bet in some_bets(MIN_QUEUED_BETS // 2 + 10)]
+    behind = [QueuedBet(bet=bet, since=since, tracked=False) for bet in some_bets(MIN_BETS_PER_PARKING, "behind")]
+    await casino.client.start_workflow(
+        Batcher.run,
+        BatcherInput(
+            lane=LANE,
+            settings=BatcherSettings(window_seconds=1.0),
+            state=BatcherState(queue=bets, overflow=behind, opened=True, looked=True, paused=True),
+        ),
+        id=names.batcher_id(LANE),
+        task_queue=names.SETTLEMENT_QUEUE,
+    )
+
+    async def parked() -> bool:
+        return bool((await casino.journal.parked(LANE, 0, 1)).bets)
+
+    await casino.soon(parked)
+    await casino.batcher().signal(Batcher.resume)
+    await casino.idle()
+    return [await casino.batcher().fetch_history()]
+
+
+async def batcher_breaker(casino: Casino) -> list[WorkflowHistory]:
+    """Settlements that are stuck, one that is tried and gets stuck, one that is tried and closes."""
+    lane = await casino.open_lane(max_bets=1, breaker_after=2)
+    casino.ledger.script.fail("sign", *[ProofRejected("nobody foresaw this")] * 3)
+    await casino.place_many(some_bets(2, "stuck"))
+
+    async def opened() -> bool:
+        return (await casino.status()).breaker is BreakerStatus.OPEN
+
+    await casino.soon(opened)
+    await casino.place_many(some_bets(2))
+
+    async def closed_again() -> bool:
+        status = await casino.status()
+        return not status.queued and status.breaker is BreakerStatus.CLOSED
+
+    await casino.after_time(closed_again)
+    return [await lane.fetch_history()]
 
 
 async def settlement_retried(casino: Casino) -> list[WorkflowHistory]:
@@ -173,6 +221,8 @@ async def circuits_read(casino: Casino) -> list[WorkflowHistory]:
 
 RECORDERS: Final = (
     batcher_continued_as_new,
+    batcher_flooded,
+    batcher_breaker,
     settlement_retried,
     settlement_ejected,
     settlement_parked,
