@@ -11,6 +11,8 @@ from embedded.processes import free_port
 from settings import InvalidSetting
 from tests.workflow.casino import bet, open_casino, some_bets
 
+PREFERRED_PORT = 29_464
+
 FAMILIES = {
     "croupier_lane_queued_bets": 0,
     "croupier_lane_parked_bets": 0,
@@ -36,7 +38,7 @@ def scrape(address: str) -> dict[str, float]:
 async def test_a_worker_serves_what_its_lanes_hold_and_have_answered(
     journal_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{free_port(PREFERRED_PORT)}"
     async with open_casino(journal_path, skips_time=False, at_work=False) as casino:
         monkeypatch.setenv("TEMPORAL_ADDRESS", casino.client.service_client.config.target_host)
         casino.client = await connect(address)
