@@ -32,7 +32,10 @@ MAX_CACHED_PLAYERS: Final = 65_536
 
 
 class RejectionReason(StrEnum):
-    """Why a bet is not settled. The values are what clients, the journal and reports see."""
+    """Why a bet is not settled. The values are what clients, the journal and reports see.
+
+    `LANE_SATURATED` stands in journals of earlier releases only: what is too much for a lane waits in the journal now.
+    """
 
     MALFORMED = "malformed"
     STAKE_OUT_OF_RANGE = "stake_out_of_range"

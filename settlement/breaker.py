@@ -60,7 +60,3 @@ class Breaker(BaseModel):
         """A batch was cut."""
         if self.probe_at is not None:
             self.probe = batch_id
-
-    def may_cut(self, now: datetime) -> bool:
-        """Whether a batch may be cut, be it to try."""
-        return self.probe is None and (self.probe_at is None or now >= self.probe_at)

@@ -24,17 +24,15 @@ def test_a_settlement_that_closes_in_between_begins_the_row_anew() -> None:
     breaker.note_closed()
     breaker.note_stuck("c", "", NOON, 3)
     assert breaker.status is BreakerStatus.CLOSED
-    assert breaker.may_cut(NOON)
 
 
-def test_open_it_lets_one_batch_through_once_it_is_time_and_no_other_beside_it() -> None:
+def test_a_batch_that_is_cut_while_it_is_open_is_the_one_tried() -> None:
     breaker = stuck("a", "b", "c")
-    assert not breaker.may_cut(NOON)
-    later = NOON + FIRST_PROBE_AFTER
-    assert breaker.may_cut(later)
+    assert breaker.probe_at == NOON + FIRST_PROBE_AFTER
     breaker.note_cut("d")
     assert breaker.status is BreakerStatus.PROBING
-    assert not breaker.may_cut(later + timedelta(days=1))
+    breaker.note_stuck("a", "", NOON, 3)
+    assert breaker.status is BreakerStatus.PROBING
 
 
 def test_each_batch_that_gets_stuck_when_tried_doubles_the_wait_up_to_a_bound() -> None:

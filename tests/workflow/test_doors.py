@@ -12,7 +12,7 @@ from client.intake import TemporalIntake
 from settlement.bets import RejectionReason, lane_of
 from settlement.errors import LaneSaturated, LaneUnavailable
 from settlement.intake import Answer
-from settlement.lane_queue import MIN_QUEUED_BETS
+from settlement.lane_queue import MIN_QUEUED_BETS, QUEUED_BATCHES
 from settlement.limits import MAX_BETS_PER_UPDATE
 from settlement.receipts import Receipt
 from tests.workflow.casino import LANE, PLAYERS, Casino, as_json, bet, some_bets
@@ -106,7 +106,7 @@ async def test_a_bet_of_another_lane_is_rejected_at_every_door(casino: Casino) -
 
 
 async def test_a_saturated_lane_refuses_updates_until_it_has_drained(casino: Casino) -> None:
-    lane = await casino.open_lane()
+    lane = await casino.open_lane(max_bets=MIN_QUEUED_BETS // QUEUED_BATCHES)
     await lane.signal(Batcher.pause)
     bets = some_bets(MIN_QUEUED_BETS)
     for start in range(0, len(bets), MAX_BETS_PER_UPDATE):

@@ -10,7 +10,8 @@ import pytest
 from temporalio.api.enums.v1 import EventType, WorkflowTaskFailedCause
 from temporalio.client import WorkflowHistory
 
-from settlement.bets import Bet, lane_of
+from settlement.bets import Bet, RejectionReason, lane_of
+from settlement.errors import LaneSaturated
 from settlement.intake import Answer
 from settlement.lane_queue import MAX_BETS_PER_PARKING, MIN_BETS_PER_PARKING, MIN_QUEUED_BETS, QUEUED_BATCHES
 from settlement.limits import MAX_BETS_PER_UPDATE
@@ -95,30 +96,26 @@ async def test_signals_far_above_the_bound_are_parked_and_settled_once_in_order_
     assert failed_tasks(histories) == []
 
 
-async def test_updates_are_refused_while_bets_wait_behind_the_queue_and_taken_again_after_them(casino: Casino) -> None:
-    bets = some_bets(FLOOD)
-    await flooded(casino, bets)
-    late = bet("late")
-    placing = asyncio.create_task(casino.place_patiently([late]))
-    await casino.batcher().signal(Batcher.resume)
-    (answer,) = await placing
-    assert answer.answer is Answer.ACCEPTED
-    await assert_settled_in_order(casino, [*bets, late])
-
-
-async def test_a_parked_bet_that_is_sent_again_is_settled_once_and_other_content_under_its_id_is_a_conflict(
+async def test_updates_are_refused_while_bets_wait_behind_the_queue_and_duplicates_of_parked_ones_are_settled_once(
     casino: Casino,
 ) -> None:
     bets = some_bets(FLOOD)
     await flooded(casino, bets)
-    parked = bets[MIN_QUEUED_BETS]
-    await send(casino, [parked, bet(bets[MIN_QUEUED_BETS + 1].bet_id, stake=9)])
+    parked, other = bets[MIN_QUEUED_BETS], bet(bets[MIN_QUEUED_BETS + 1].bet_id, stake=9)
+    await send(casino, [parked, other])
+    late = bet("late")
+    with pytest.raises(LaneSaturated):
+        await casino.place_many([late])
+    placing = asyncio.create_task(casino.place_patiently([late]))
     await casino.batcher().signal(Batcher.resume)
+    (answer,) = await placing
+    assert answer.answer is Answer.ACCEPTED
     status = await casino.idle()
-    assert status.counters.duplicates == 1
+    assert (status.counters.accepted, status.counters.duplicates) == (FLOOD + 1, 1)
     (rejection,) = await casino.rejections(1)
-    assert rejection.bet_id == bets[MIN_QUEUED_BETS + 1].bet_id
-    await casino.assert_settled_once(bets)
+    assert (rejection.bet_id, rejection.reason) == (other.bet_id, RejectionReason.CONFLICT)
+    assert [bet_id for ids in await casino.bet_ids() for bet_id in ids] == [one.bet_id for one in [*bets, late]]
+    await casino.assert_settled_once([*bets, late])
 
 
 async def test_a_batcher_that_is_terminated_while_its_worker_is_dead_and_bets_are_parked_loses_none(
