@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 WORKFLOWS: Final = [Batcher, Settlement, BetWorkflow, Reconciliation, CircuitsWorkflow]
 RUNNER: Final = SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules("workflows"))
 """Our workflow modules are taken as they are: a sandbox would make all their models anew for every batch, which costs more than its
-replay. Tests run workflows in the sandbox, where what is not deterministic is refused."""
+replay. `tests/workflow` runs them in the sandbox, where what is not deterministic is refused."""
 
 WORKFLOW_STEP_PATIENCE: Final = timedelta(seconds=10)
 """How long one step of a workflow may take: as long as Temporal waits for its task. The SDK's own 2 seconds are less than a worker on a

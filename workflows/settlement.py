@@ -432,7 +432,7 @@ class Settlement:
         state.unsent = True
         if state.status is BatchStatus.PROVED:
             state.submitted_sequence = self._take_sequence()
-            # The journal has it once it is done.
+            # From here on it may be sent at any moment; the journal says Submitted once it was.
             self._enter(BatchStatus.SUBMITTED, f"sending {attempt.signature}")
 
     async def _confirm(self) -> bool:
