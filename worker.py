@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import structlog
 import typer
+import uvloop
 from temporalio.client import (
     Client,
     Schedule,
@@ -25,8 +26,7 @@ from temporalio.client import (
     ScheduleUpdateInput,
 )
 from temporalio.service import RPCError
-from temporalio.worker import Worker
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 import composition
 from activities.circuits import CircuitReading
@@ -60,9 +60,9 @@ if TYPE_CHECKING:
     from prover.groth16 import Groth16Prover
 
 WORKFLOWS: Final = [Batcher, Settlement, BetWorkflow, Reconciliation, CircuitsWorkflow]
-RUNNER: Final = SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules("workflows"))
-"""Our workflow modules are taken as they are: a sandbox would make all their models anew for every batch, which costs more than its
-replay. `tests/workflow` runs them in the sandbox, where what is not deterministic is refused."""
+RUNNER: Final = UnsandboxedWorkflowRunner()
+"""A sandbox costs as much as the rest of a workflow's steps, and would let our own modules through as they are in any case: it would make
+all their models anew for every batch. `tests/workflow` runs them in the sandbox, where what is not deterministic is refused."""
 
 WORKFLOW_STEP_PATIENCE: Final = timedelta(seconds=10)
 """How long one step of a workflow may take: as long as Temporal waits for its task. The SDK's own 2 seconds are less than a worker on a
@@ -70,6 +70,9 @@ busy machine needs for the thousands of signals that a flooded lane gets at once
 
 MAX_CONCURRENT_ACTIVITIES: Final = 100
 """Of I/O, per worker; further tasks wait at the server."""
+
+PROOFS_AHEAD: Final = 1
+"""Taken up beside those that are being made, so that no core waits for Temporal between two."""
 
 LANES_STARTED_AT_ONCE: Final = 16
 
@@ -132,7 +135,7 @@ def settlement_activities(
 ) -> list[Callable[..., Any]]:
     """All activities of the `settlement` queue."""
     taking_over, parking = TakingOver(journal, predecessors, settlements), ParkingPlace(journal)
-    claiming, recording, submitting = Claiming(journal, ledger), Recording(journal), Submitting(journal, ledger)
+    claiming, recording, submitting = Claiming(journal, ledger), Recording(journal), Submitting(journal, ledger, intake)
     return [
         claiming.claim_batch,
         recording.record_status,
@@ -194,7 +197,7 @@ def _proving_worker(client: Client, settings: Settings, prover: Prover) -> Worke
         client,
         task_queue=names.PROVING_QUEUE,
         activities=[Proving(prover).prove_batch],
-        max_concurrent_activities=settings.proving_threads,
+        max_concurrent_activities=settings.proving_threads + PROOFS_AHEAD,
         graceful_shutdown_timeout=SHUTDOWN_GRACE,
     )
 
@@ -267,7 +270,7 @@ def main(
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     exit_status = 0
     try:
-        asyncio.run(run(load_settings(), queues))
+        uvloop.run(run(load_settings(), queues))
     except (InvalidSetting, TemporalUnreachable, CroupierError, RPCError) as error:
         print(f"worker: {error}", file=sys.stderr)
         exit_status = 1

@@ -1,8 +1,10 @@
 """Claims a batch: its bets in the journal, its number, its players' cover on chain, and the statement to prove."""
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Final
+from weakref import WeakValueDictionary
 
 from pydantic import BaseModel, ConfigDict
 from temporalio import activity
@@ -38,10 +40,11 @@ from settlement.lifecycle import BatchStatus
 from settlement.netting import losses_to_drop, net_by_player
 from settlement.ports import Journal, Ledger
 
-PREDECESSOR_SECONDS: Final = 5.0
+PREDECESSOR_SECONDS: Final = 2.0
 """How long one try of a claim waits for batches cut before to be claimed; mostly they are, at that very moment."""
 
-POLL_SECONDS: Final = 0.1
+POLL_SECONDS: Final = 0.5
+"""How often the journal is asked for what other workers have claimed meanwhile."""
 
 BATCHES_PER_PAGE: Final = 1_000
 """How many of the journal's batches are read at once where they are held against the chain's numbers."""
@@ -114,6 +117,7 @@ class Claiming:
     def __init__(self, journal: Journal, ledger: Ledger) -> None:
         self._journal = journal
         self._ledger = ledger
+        self._awaited = WeakValueDictionary[str, asyncio.Event]()
 
     @activity.defn
     async def claim_batch(self, request: ClaimRequest) -> ClaimOutcome:
@@ -139,14 +143,17 @@ class Claiming:
             )
         # Before anything is decided anew: what was signed may have settled the batch, or may still.
         signed_standing = await self._standing_of_signed(request)
-        batch = await self._claimed(request, signed_standing)
+        batch, highest = await self._claimed(request, signed_standing)
+        if (awaited := self._awaited.get(batch.batch_id)) is not None:
+            awaited.set()
         if request.signed is not None:
             await self._journal.restore_attempts(batch.batch_id, request.signed.attempts)
         if batch.status is BatchStatus.CONFIRMED:
             return await self._confirmed(request, batch)
-        house = await self._ledger.house(request.lane)
+        if highest is None:
+            highest = (await self._ledger.house(request.lane)).highest_batch
         if request.taken is not None:
-            batch = await self._renumber(request, batch, request.taken, house.highest_batch)
+            batch = await self._renumber(request, batch, request.taken, highest)
         vaults = await self._vaults(batch)
         if any(bet.player not in vaults for bet in batch.bets):
             vaults = await self._vaults(batch, by_quorum=True)
@@ -159,7 +166,7 @@ class Claiming:
                 raise JournalConflict(others)
             if others:
                 return _outcome(batch, waiting_for=f"its signed attempts to land or to expire: {others}")
-        elif uncovered or batch.number <= house.highest_batch or request.revived:
+        elif uncovered or batch.number <= highest or request.revived:
             waiting = await self._journal.players_waiting(batch.lane, batch.number, sorted(uncovered))
             if waiting:
                 return _outcome(batch, waiting_for=f"earlier batches of {', '.join(waiting)} to become final")
@@ -173,7 +180,7 @@ class Claiming:
             try:
                 standing = await self._standing(batch, vaults, attempts)
             except BatchNumberTaken:
-                batch = await self._renumber(request, batch, batch.number, house.highest_batch)
+                batch = await self._renumber(request, batch, batch.number, highest)
                 standing = Standing.NONE_LIVE
             if uncovered and standing is Standing.PENDING:
                 return _outcome(batch, waiting_for="its signed attempts to land or to expire")
@@ -213,8 +220,8 @@ class Claiming:
         own_bets = tuple(record.bet for record in records)
         return _outcome(batch, statement=statement, landing=summary.landing, own_bets=own_bets)
 
-    async def _claimed(self, request: ClaimRequest, signed_standing: Standing) -> ClaimedBatch:
-        """The batch as the journal holds it now, or takes it."""
+    async def _claimed(self, request: ClaimRequest, signed_standing: Standing) -> tuple[ClaimedBatch, int | None]:
+        """The batch as the journal holds it now, or takes it; and the lane's highest number on chain, if that was asked for."""
         try:
             return await self._claimed_as(request, request.number)
         except NumberInUse:
@@ -225,14 +232,12 @@ class Claiming:
                 raise
             return await self._claimed_as(request, None)
 
-    async def _claimed_as(self, request: ClaimRequest, number: int | None) -> ClaimedBatch:
+    async def _claimed_as(self, request: ClaimRequest, number: int | None) -> tuple[ClaimedBatch, int | None]:
         pending = transition(0, BatchStatus.PENDING, request.pending_detail)
         if request.own_bets:
             try:
-                return _with_others(
-                    await self._journal.resume(request.batch_id, request.lane, pending, number, request.refused),
-                    request,
-                )
+                resumed = await self._journal.resume(request.batch_id, request.lane, pending, number, request.refused)
+                return _with_others(resumed, request), None
             except BatchUnknown:
                 if not request.bets or request.number is None:
                     raise
@@ -245,7 +250,7 @@ class Claiming:
             refused=request.refused,
             duplicates=request.duplicates,
         )
-        return await (self._claimed_anew(claim) if number is None else self._journal.claim(claim))
+        return await self._claimed_anew(claim) if number is None else (await self._journal.claim(claim), None)
 
     async def _is_settled_by_another(self, lane: int, number: int) -> bool:
         """Whether the final record of a number that another batch has in the journal is that one's: no other can land there then."""
@@ -255,17 +260,17 @@ class Claiming:
                 return any((record.number, record.bets_root) == (number, summary.bets_root) for record in records)
         return False
 
-    async def _claimed_anew(self, claim: Claim) -> ClaimedBatch:
+    async def _claimed_anew(self, claim: Claim) -> tuple[ClaimedBatch, int | None]:
         """Claims what the journal may not know yet, and so may have to get a new number. Not behind the chain's back."""
         if await self._journal.batch(claim.batch_id) is not None:
-            return await self._journal.claim(claim)
+            return await self._journal.claim(claim), None
         highest = (await self._ledger.house(claim.lane)).highest_batch
         claim = claim.model_copy(update={"highest_on_chain": highest})
         try:
-            return await self._journal.claim(claim)
+            return await self._journal.claim(claim), highest
         except JournalBehind as behind:
             await self._require_complete(claim.lane, behind.complete_up_to, highest)
-            return await self._journal.claim(claim.model_copy(update={"complete_up_to": highest}))
+            return await self._journal.claim(claim.model_copy(update={"complete_up_to": highest})), highest
 
     async def _require_complete(self, lane: int, above: int, highest: int) -> None:
         """Raises `JournalBehind` unless the journal holds every batch numbered above `above` that is on chain.
@@ -301,10 +306,15 @@ class Claiming:
         """The first batch of `after` that the journal does not know, once it has been given some time."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + PREDECESSOR_SECONDS
-        while after and (after := await self._journal.unknown(after)):
-            if clock() > deadline:
+        while after:
+            latest = after[-1]
+            claimed_here = self._awaited.setdefault(latest, asyncio.Event())
+            after = await self._journal.unknown(after)
+            if after and clock() > deadline:
                 return after[0]
-            await asyncio.sleep(POLL_SECONDS)
+            if latest in after:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(claimed_here.wait(), POLL_SECONDS)
         return None
 
     async def _vaults(self, batch: ClaimedBatch, *, by_quorum: bool = False) -> dict[str, Vault]:

@@ -193,7 +193,7 @@ class Recovering:
             return lost_batch(lane, batch_id) if still and batch_id in await self._in_flight(lane) else None
         elif before is Execution.ENDED:
             return await self._started_again(lane, batch_id)
-        if batch_id not in await self._in_flight(lane) or not await self._settlements.tell_closed(lane, batch_id):
+        if batch_id not in await self._in_flight(lane) or not await self._intake.tell_closed(lane, batch_id):
             return None
         return slot_freed(lane, batch_id)
 

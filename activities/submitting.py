@@ -12,9 +12,9 @@ from activities.errors import application_errors
 from activities.heartbeats import heartbeating
 from activities.recording import transition
 from settlement.batches import Landing, Proof, Sighting, SignedAttempt, Standing, Statement, Verdict
-from settlement.errors import BatchUnknown, JournalUnavailable
+from settlement.errors import BatchUnknown, JournalUnavailable, LaneUnavailable, TemporalRefused
 from settlement.lifecycle import BatchStatus
-from settlement.ports import Journal, Ledger
+from settlement.ports import Intake, Journal, Ledger
 
 RESEND_SECONDS: Final = 2.0
 """How often the same bytes are sent again while they may still land and no node shows them."""
@@ -61,12 +61,22 @@ class ConfirmRequest(BaseModel):
     until_final: bool = False
 
 
+class ConfirmOutcome(BaseModel):
+    """What became of the batch. `lane_told`: its lane's Batcher has heard that it has landed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    verdict: Verdict
+    lane_told: bool = False
+
+
 class Submitting:
     """Activities that bring a proven batch onto the chain."""
 
-    def __init__(self, journal: Journal, ledger: Ledger) -> None:
+    def __init__(self, journal: Journal, ledger: Ledger, intake: Intake) -> None:
         self._journal = journal
         self._ledger = ledger
+        self._intake = intake
 
     @activity.defn
     async def sign_settlement(self, request: SignRequest) -> SignedAttempt:
@@ -108,18 +118,21 @@ class Submitting:
         return recorded
 
     @activity.defn
-    async def confirm_settlement(self, request: ConfirmRequest) -> Verdict:
+    async def confirm_settlement(self, request: ConfirmRequest) -> ConfirmOutcome:
         """Sends what was signed, and asks the chain about all attempts ever signed until one has settled the batch or none can.
 
         Never gives up by the clock: an outcome that is not known yet is neither success nor failure. Sends, and sends again, only what
         the workflow's history holds as well as the journal. A try that dies changes nothing that the next one would not: sent bytes
-        are the same, Submitted has its number, and Confirmed is one write, with the landing, which a repeat finds there.
+        are the same, Submitted has its number, Confirmed is one write, with the landing, which a repeat finds there, and a lane that is
+        told of a batch again has no slot of it any more.
         """
         with application_errors():
             async with heartbeating():
                 if request.send:
                     await self._send(request)
-                return await self._confirm(request)
+                verdict = await self._confirm(request)
+                is_news = verdict.standing is Standing.SETTLED and not request.until_final
+                return ConfirmOutcome(verdict=verdict, lane_told=is_news and await self._tell_lane(request))
 
     async def _send(self, request: ConfirmRequest) -> None:
         for attempt in request.live:
@@ -195,6 +208,14 @@ class Submitting:
             transition(request.confirmed_sequence, BatchStatus.CONFIRMED, landing.signature),
         )
         return verdict
+
+    async def _tell_lane(self, request: ConfirmRequest) -> bool:
+        """Makes room in the lane at less cost for Temporal than a signal from the workflow, which tells it if this fails."""
+        try:
+            return await self._intake.tell_closed(request.statement.lane, request.batch_id)
+        except (LaneUnavailable, TemporalRefused) as error:
+            logger.info("lane_not_told", batch_id=request.batch_id, error=str(error))
+            return False
 
     async def _attempts_to_judge(self, request: ConfirmRequest) -> tuple[list[SignedAttempt], bool]:
         """Every attempt that journal and history know of, and whether the journal holds the batch."""

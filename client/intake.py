@@ -37,6 +37,7 @@ from settlement.receipts import Receipt
 from workflows import names
 from workflows.batcher import Batcher, BatcherInput, BatcherSettings, BatcherStatus
 from workflows.bet import BetWorkflow
+from workflows.settlement import ClosedBatch
 
 Result = TypeVar("Result")
 
@@ -92,6 +93,18 @@ class TemporalIntake:
                 )
             except WorkflowAlreadyStartedError:
                 return False
+        return True
+
+    async def tell_closed(self, lane: int, batch_id: str) -> bool:
+        """Tells the lane's Batcher that a batch is done; whether there was one to tell."""
+        batcher_id = names.batcher_id(lane)
+        with temporal_errors(batcher_id, TemporalRefused):
+            try:
+                await self._batcher(lane).signal(Batcher.settlement_closed, ClosedBatch(batch_id=batch_id))
+            except RPCError as error:
+                if error.status is RPCStatusCode.NOT_FOUND:
+                    return False
+                raise
         return True
 
     async def status(self, lane: int) -> BatcherStatus:

@@ -21,7 +21,7 @@ from settlement.lifecycle import BatchStatus
 from settlement.ports import Execution, Revival
 from workflows import names, visibility
 from workflows.batcher import Batcher
-from workflows.settlement import ClosedBatch, LeftOut, Settlement, SettlementInput
+from workflows.settlement import LeftOut, Settlement, SettlementInput
 
 ANSWER_TIMEOUT: Final = timedelta(seconds=10)
 """How long a worker may take to say what is in flight on a lane, or what an ended batch left out."""
@@ -116,17 +116,6 @@ class TemporalSettlements:
                     duplicates=left_out.duplicates,
                 ),
             )
-
-    async def tell_closed(self, lane: int, batch_id: str) -> bool:
-        batcher = self._client.get_workflow_handle_for(Batcher.run, names.batcher_id(lane))
-        with _errors():
-            try:
-                await batcher.signal(Batcher.settlement_closed, ClosedBatch(batch_id=batch_id))
-            except RPCError as error:
-                if error.status is RPCStatusCode.NOT_FOUND:
-                    return False
-                raise
-        return True
 
     async def _start(self, batch_id: str, request: SettlementInput) -> Revival:
         try:

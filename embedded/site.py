@@ -22,10 +22,21 @@ TEMPORAL_SETTINGS: Final = {
 }
 """Of Temporal's dynamic configuration, what lanes under load need; `deploy/temporal/dynamic-config.yaml` has the same."""
 
+ONE_MACHINE_SETTINGS: Final = {
+    "matching.numTaskqueueReadPartitions": 1,
+    "matching.numTaskqueueWritePartitions": 1,
+}
+"""A task queue is for a few workers here: in several parts, its tasks and pollers would have to find each other by further calls."""
+
 TEMPORAL_OPTIONS: Final = tuple(
-    part for name, value in TEMPORAL_SETTINGS.items() for part in ("--dynamic-config-value", f"{name}={value}")
+    part
+    for name, value in (TEMPORAL_SETTINGS | ONE_MACHINE_SETTINGS).items()
+    for part in ("--dynamic-config-value", f"{name}={value}")
 )
 """The same as the dev server takes them."""
+
+TEMPORAL_ENVIRONMENT: Final = ("env", "GOGC=400")
+"""Go's collector runs less often than by default, at some memory: less of two cores that all share."""
 
 TEMPORAL_PORT: Final = 7233
 WEB_UI_PORT: Final = 8233
@@ -109,6 +120,7 @@ class Site:
     def temporal_command(self) -> list[str | Path]:
         """Temporal's dev server on a file. It prints `TEMPORAL_READY`."""
         return [
+            *TEMPORAL_ENVIRONMENT,
             *(BIN / "temporal", "server", "start-dev", "--ip", HOST, "--port", str(self.temporal_port)),
             *(
                 "--ui-port",

@@ -136,11 +136,11 @@ class SqlJournal:
             await reports.record_reconciliation(connection, report)
 
     async def attempts(self, batch_id: str) -> list[SignedAttempt]:
-        async with self._database.read() as connection:
+        async with self._database.read_once() as connection:
             return await reading.attempts_of(connection, batch_id)
 
     async def bet(self, bet_id: str) -> BetRecord | None:
-        async with self._database.read() as connection:
+        async with self._database.read_once() as connection:
             return await reading.bet(connection, bet_id)
 
     async def batch(self, batch_id: str) -> BatchSummary | None:
@@ -150,16 +150,16 @@ class SqlJournal:
 
     async def unknown(self, batch_ids: Sequence[str]) -> list[str]:
         """`batch_ids`: at most `MAX_ROWS_PER_READ`, else `ValueError`."""
-        async with self._database.read() as connection:
+        async with self._database.read_once() as connection:
             return await reading.unknown(connection, batch_ids)
 
     async def bets_of(self, batch_id: str) -> list[BetRecord]:
-        async with self._database.read() as connection:
+        async with self._database.read_once() as connection:
             return await reading.bets_of(connection, batch_id)
 
     async def slots(self, batch_id: str) -> list[PlayerSlot]:
         """The players' slots in the batch's recorded statement, in order; empty without one."""
-        async with self._database.read() as connection:
+        async with self._database.read_once() as connection:
             return await reading.slots_of(connection, batch_id)
 
     async def batches(self, lane: int, after_number: int, limit: int) -> list[BatchSummary]:
@@ -169,7 +169,7 @@ class SqlJournal:
 
     async def players_waiting(self, lane: int, before_number: int, players: Sequence[str]) -> list[str]:
         """In the order of `players`, of which there may be `MAX_ROWS_PER_READ`."""
-        async with self._database.read() as connection:
+        async with self._database.read_once() as connection:
             return await reading.players_waiting(connection, lane, before_number, players)
 
     async def unsettled_batches(self, lane: int, player: str | None, limit: int) -> list[BatchSummary]:
@@ -184,7 +184,7 @@ class SqlJournal:
 
     async def players(self, limit: int) -> list[str]:
         """Players with bets, by key. `limit` as in `recent_batches`."""
-        async with self._database.read() as connection:
+        async with self._database.read_once() as connection:
             return await reading.players(connection, limit)
 
     async def rejections(self, limit: int, bet_id: str | None = None) -> list[Rejection]:

@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from sqlalchemy import RowMapping, or_, select
+from sqlalchemy import RowMapping, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from journal.progress import make_pending, reject, set_number
-from journal.rows import bet_of, bet_row, place_id
+from journal.rows import BETS_OF_BATCH, bet_of, bet_row, place_id
 from journal.tables import batches, bets, rejections, transitions
-from journal.writing import free_number, insert_new, lock_lane, note_last_number, require_free
+from journal.writing import insert_new, lock_batch_if_known, lock_lane, require_free, take_number
 from settlement.batches import BetStatus, Claim, ClaimedBatch, DuplicateBet, RefusedBet
 from settlement.bets import Bet, RejectionReason, excerpt
 from settlement.errors import BatchUnknown, IllegalTransition, JournalBehind, JournalConflict, JournalUnavailable
@@ -27,24 +27,25 @@ async def claim(connection: AsyncConnection, asked: Claim) -> ClaimedBatch:
     """
     _check_bounds(asked)
     last_number = await lock_lane(connection, asked.lane)
-    known = await _number_of(connection, asked.batch_id, asked.lane)
+    # Locked: from here on no bet is ejected from under the answer.
+    known = await _known(connection, asked.batch_id, asked.lane)
     if known is not None:
-        # First, since it locks the batch: from here on no bet is ejected from under the answer.
-        status, sequence = await make_pending(connection, asked.batch_id, asked.transition)
-        number = await _caught_up(connection, asked.batch_id, asked.lane, known, status, asked.number, asked.refused)
+        status, sequence = await make_pending(connection, known, asked.transition)
+        number = await _caught_up(connection, known, status, asked.number, asked.refused)
         answer, _ = await _answer(connection, asked, number)
         return answer.model_copy(update={"status": status, "sequence": sequence})
     number = await _number_for(connection, asked, last_number)
     await connection.execute(
-        batches.insert().values(
-            batch_id=asked.batch_id,
-            lane=asked.lane,
-            number=number,
-            status=asked.transition.status,
-            claimed_at=asked.transition.at,
-        )
+        batches.insert(),
+        {
+            "batch_id": asked.batch_id,
+            "lane": asked.lane,
+            "number": number,
+            "status": asked.transition.status,
+            "claimed_at": asked.transition.at,
+        },
     )
-    await connection.execute(transitions.insert().values(batch_id=asked.batch_id, **asked.transition.model_dump()))
+    await connection.execute(transitions.insert(), {"batch_id": asked.batch_id, **asked.transition.model_dump()})
     others = _of_others(asked)
     places: dict[str, tuple[int, Bet]] = {}
     for position, bet in enumerate(asked.bets):
@@ -88,12 +89,12 @@ async def resume(
     """See `Journal.resume`."""
     _check_pending(batch_id, transition)
     await lock_lane(connection, lane)
-    known = await _number_of(connection, batch_id, lane)
+    known = await _known(connection, batch_id, lane)
     if known is None:
         raise BatchUnknown(f"the journal holds no batch {batch_id}, so it knows of no bets to settle in it")
-    status, sequence = await make_pending(connection, batch_id, transition)
-    number = await _caught_up(connection, batch_id, lane, known, status, number, refused)
-    rows = await connection.execute(select(bets).where(bets.c.batch_id == batch_id).order_by(bets.c.position))
+    status, sequence = await make_pending(connection, known, transition)
+    number = await _caught_up(connection, known, status, number, refused)
+    rows = await connection.execute(BETS_OF_BATCH, {"batch_id": batch_id})
     live: list[Bet] = []
     left_out: list[RefusedBet] = []
     for row in rows.mappings():
@@ -126,14 +127,11 @@ def _check_pending(batch_id: str, transition: Transition) -> None:
         raise IllegalTransition(f"batch {batch_id} is claimed as Pending, not as {transition.status}")
 
 
-async def _number_of(connection: AsyncConnection, batch_id: str, lane: int) -> int | None:
-    rows = await connection.execute(select(batches.c.lane, batches.c.number).where(batches.c.batch_id == batch_id))
-    batch = rows.mappings().one_or_none()
-    if batch is None:
-        return None
-    if batch["lane"] != lane:
+async def _known(connection: AsyncConnection, batch_id: str, lane: int) -> RowMapping | None:
+    batch = await lock_batch_if_known(connection, batch_id)
+    if batch is not None and batch["lane"] != lane:
         raise JournalConflict(f"batch {batch_id} is of lane {batch['lane']}, not of lane {lane}")
-    return int(batch["number"])
+    return batch
 
 
 async def _number_for(connection: AsyncConnection, asked: Claim, last_number: int) -> int:
@@ -150,38 +148,36 @@ async def _number_for(connection: AsyncConnection, asked: Claim, last_number: in
             f" {complete} only",
             complete,
         )
-    number = await free_number(connection, asked.lane, complete)
-    await note_last_number(connection, asked.lane, number)
-    return number
+    return await take_number(connection, asked.lane, complete)
 
 
 async def _caught_up(
     connection: AsyncConnection,
-    batch_id: str,
-    lane: int,
-    known: int,
+    batch: RowMapping,
     status: BatchStatus,
     number: int | None,
     refused: Sequence[RefusedBet],
 ) -> int:
-    """Brings a known batch's number and refusals up to what its workflow knows; a number that is given anew is always higher."""
+    """Brings a locked batch's number and refusals up to what its workflow knows; a number that is given anew is always higher."""
+    known: int = batch["number"]
     if status == BatchStatus.CONFIRMED:
         return known
-    await _reject_again(connection, batch_id, refused)
+    await _reject_again(connection, batch["batch_id"], refused)
     if number is None or number <= known:
         return known
-    await require_free(connection, batch_id, lane, number)
-    await set_number(connection, batch_id, number)
+    await require_free(connection, batch["batch_id"], batch["lane"], number)
+    await set_number(connection, batch["batch_id"], number)
     return number
 
 
 async def _reject_again(connection: AsyncConnection, batch_id: str, refused: Sequence[RefusedBet]) -> None:
     """Rejects what was rejected of the batch before the journal lost that. What another batch has by now is its own to decide."""
+    lost = [bet for bet in refused if bet.reason is not RejectionReason.CONFLICT]
+    if not lost:
+        return
     rows = await connection.execute(select(bets.c.bet_id).where(bets.c.batch_id == batch_id))
     held = set(rows.scalars())
-    lost = [bet for bet in refused if bet.reason is not RejectionReason.CONFLICT and bet.bet_id in held]
-    if lost:
-        await reject(connection, batch_id, lost)
+    await reject(connection, batch_id, [bet for bet in lost if bet.bet_id in held])
 
 
 def _of_others(asked: Claim) -> Mapping[str, DuplicateBet | RefusedBet]:
@@ -200,12 +196,12 @@ async def _answer(connection: AsyncConnection, asked: Claim, number: int) -> tup
 
     A bet's row never leaves its batch and never changes its content, so conflicts and duplicates come out the same every time.
     """
-    rows = await connection.execute(
-        select(bets).where(
-            or_(bets.c.batch_id == asked.batch_id, bets.c.bet_id.in_([bet.bet_id for bet in asked.bets]))
-        )
-    )
+    rows = await connection.execute(BETS_OF_BATCH, {"batch_id": asked.batch_id})
     owners: dict[str, RowMapping] = {row["bet_id"]: row for row in rows.mappings()}
+    held = len(owners)
+    if elsewhere := [bet.bet_id for bet in asked.bets if bet.bet_id not in owners]:
+        rows = await connection.execute(select(bets).where(bets.c.bet_id.in_(elsewhere)))
+        owners |= {row["bet_id"]: row for row in rows.mappings()}
     others = _of_others(asked)
     live: list[Bet] = []
     refused: list[RefusedBet] = []
@@ -238,7 +234,6 @@ async def _answer(connection: AsyncConnection, asked: Claim, number: int) -> tup
                 reason=RejectionReason.CONFLICT,
                 detail=f"another bet with this id is in batch {owner['batch_id']}",
             )
-    held = sum(owner["batch_id"] == asked.batch_id for owner in owners.values())
     if held != len(asked.bets) - len(duplicates) - len(conflicts):
         raise JournalConflict(f"batch {asked.batch_id} was claimed before, with more bets")
     answer = ClaimedBatch(

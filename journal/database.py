@@ -15,6 +15,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from journal import sqlite
 from journal.errors import domain_error
 from settlement.errors import JournalMisconfigured, JournalUnavailable
 
@@ -58,6 +59,9 @@ class Database:
             if self.is_sqlite
             else self.engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         )
+        self._for_one_statement: Final = self.engine.execution_options(
+            **({_BEGIN: None} if self.is_sqlite else {"isolation_level": "AUTOCOMMIT"})
+        )
         # SQLite has one writer at a time: those of this process queue here, in order, rather than polling the file's lock.
         self._one_writer: Final = asyncio.Lock()
 
@@ -73,7 +77,15 @@ class Database:
     async def read(self) -> AsyncGenerator[AsyncConnection, None]:
         """A transaction that sees one state of the database throughout."""
         with self._domain_errors():
-            async with self._for_reading.begin() as connection:
+            # Ends without a commit, of which there is nothing to keep.
+            async with self._for_reading.connect() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def read_once(self) -> AsyncGenerator[AsyncConnection, None]:
+        """For a read of one statement, which sees one state of the database by itself and is spared the transaction."""
+        with self._domain_errors():
+            async with self._for_one_statement.connect() as connection:
                 yield connection
 
     async def use_wal(self) -> None:
@@ -149,7 +161,7 @@ def _name(url: URL) -> str:
 def _sqlite_engine(url: URL) -> AsyncEngine:
     engine = create_async_engine(
         url,
-        connect_args={"timeout": LOCK_WAIT_MILLISECONDS / 1_000},
+        connect_args={"timeout": LOCK_WAIT_MILLISECONDS / 1_000, "async_creator_fn": sqlite.connect},
         pool_size=CONNECTIONS_KEPT,
         max_overflow=CONNECTIONS_BEYOND,
         pool_timeout=CONNECTION_WAIT_SECONDS,

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from sqlalchemy import RowMapping, func, select
+from sqlalchemy import RowMapping, bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from journal.rows import LIVE, attempt_of, bet_of, field_hex
+from journal.rows import BETS_OF_BATCH, LIVE, attempt_of, bet_of, field_hex
 from journal.tables import attempts, batch_slots, batches, bets, transitions
-from journal.writing import free_number, lock_batch, lock_lane, note_last_number
+from journal.writing import free_number, lock_batch, lock_lane, take_number
 from settlement.batches import BetStatus, Landing, Proof, RefusedBet, SignedAttempt, Statement
 from settlement.bets import Bet
 from settlement.errors import BatchUnknown, IllegalTransition, JournalConflict
@@ -29,28 +29,42 @@ _NO_STATEMENT: Final = dict.fromkeys(
     ("circuit_id", "bets_root", "bet_count", "player_count", "house_delta", "proof_milliseconds")
 )
 
+_CHANGE_BATCH: Final = batches.update().where(batches.c.batch_id == bindparam("changed"))
+"""Sets the columns that are named among its parameters, beside `changed`, the batch's id."""
+_LAST_TRANSITION: Final = (
+    select(transitions.c.sequence, transitions.c.status)
+    .where(transitions.c.batch_id == bindparam("batch_id"))
+    .order_by(transitions.c.sequence.desc())
+    .limit(1)
+)
+_LIVE_BETS: Final = BETS_OF_BATCH.where(LIVE)
+_SETTLE_BETS: Final = bets.update().where(bets.c.batch_id == bindparam("settled"), bets.c.status == BetStatus.CLAIMED)
+
 
 async def record_transition(connection: AsyncConnection, batch_id: str, transition: Transition) -> None:
     """See `Journal.record_transition`."""
     batch = await lock_batch(connection, batch_id)
-    if await _is_recorded(connection, batch_id, transition):
+    last_sequence, _ = await _last(connection, batch_id)
+    if await _is_recorded(connection, batch_id, transition, last_sequence):
         return
     if transition.status == BatchStatus.CONFIRMED:
         raise IllegalTransition(f"batch {batch_id} becomes Confirmed only together with its landing")
     if transition.sequence >= MAX_TRANSITIONS_PER_BATCH and transition.status not in LEGAL_TRANSITIONS[batch["status"]]:
         # Without a row nothing else tells a repeat, so what cannot follow is taken for one.
         return
-    await _append(connection, batch_id, transition)
+    await _append(connection, batch, last_sequence, transition)
 
 
-async def make_pending(connection: AsyncConnection, batch_id: str, transition: Transition) -> tuple[BatchStatus, int]:
-    """Puts a known batch back to Pending under its next sequence, unless it is Pending or Confirmed; answers where it is now."""
-    status = BatchStatus((await lock_batch(connection, batch_id))["status"])
-    sequence, _ = await _last(connection, batch_id)
+async def make_pending(
+    connection: AsyncConnection, batch: RowMapping, transition: Transition
+) -> tuple[BatchStatus, int]:
+    """Puts a locked batch back to Pending under its next sequence, unless it is Pending or Confirmed; answers where it is now."""
+    status = BatchStatus(batch["status"])
+    sequence, _ = await _last(connection, batch["batch_id"])
     if status in (BatchStatus.PENDING, BatchStatus.CONFIRMED):
         return status, sequence
-    await _append(connection, batch_id, transition.model_copy(update={"sequence": sequence + 1}))
-    return BatchStatus.PENDING, (await _last(connection, batch_id))[0]
+    await _append(connection, batch, sequence, transition.model_copy(update={"sequence": sequence + 1}))
+    return BatchStatus.PENDING, (await _last(connection, batch["batch_id"]))[0]
 
 
 async def eject(
@@ -108,17 +122,18 @@ async def renumber(connection: AsyncConnection, batch_id: str, taken: int, above
     if batch["status"] == BatchStatus.CONFIRMED:
         raise JournalConflict(f"batch {batch_id} is Confirmed as number {taken} and cannot get another")
     await _require_latest(connection, batch, as_of_sequence)
-    number = await free_number(connection, batch["lane"], max(last_number, above))
     if above <= last_number:
-        # Else the chain may hold batches that the journal has lost: new claims must still find that out.
-        await note_last_number(connection, batch["lane"], number)
+        number = await take_number(connection, batch["lane"], last_number)
+    else:
+        # Not noted: the chain may hold batches that the journal has lost, and new claims must still find that out.
+        number = await free_number(connection, batch["lane"], above)
     await set_number(connection, batch_id, number)
     return number
 
 
 async def set_number(connection: AsyncConnection, batch_id: str, number: int) -> None:
     """Gives a locked batch a number that is free on its locked lane. A statement that named the old one no longer counts."""
-    await connection.execute(batches.update().where(batches.c.batch_id == batch_id).values(number=number))
+    await connection.execute(_CHANGE_BATCH, {"changed": batch_id, "number": number})
     await _forget_statement(connection, batch_id)
 
 
@@ -129,7 +144,8 @@ async def record_statement(connection: AsyncConnection, batch_id: str, statement
     if batch["status"] == BatchStatus.CONFIRMED and batch["bets_root"] == root:
         return
     _check_statement(batch, statement, proof, await _bets(connection, batch_id))
-    await _forget_statement(connection, batch_id)
+    if batch["bets_root"] is not None:
+        await _forget_slots(connection, batch_id)
     await connection.execute(
         batch_slots.insert(),
         [
@@ -138,16 +154,16 @@ async def record_statement(connection: AsyncConnection, batch_id: str, statement
         ],
     )
     await connection.execute(
-        batches.update()
-        .where(batches.c.batch_id == batch_id)
-        .values(
-            circuit_id=proof.circuit_id,
-            bets_root=root,
-            bet_count=len(statement.entries),
-            player_count=len(statement.slots),
-            house_delta=statement.house_delta,
-            proof_milliseconds=proof.milliseconds,
-        )
+        _CHANGE_BATCH,
+        {
+            "changed": batch_id,
+            "circuit_id": proof.circuit_id,
+            "bets_root": root,
+            "bet_count": len(statement.entries),
+            "player_count": len(statement.slots),
+            "house_delta": statement.house_delta,
+            "proof_milliseconds": proof.milliseconds,
+        },
     )
 
 
@@ -175,7 +191,7 @@ async def record_attempt(connection: AsyncConnection, batch_id: str, attempt: Si
             f"batch {batch_id} was signed {MAX_ATTEMPTS_PER_BATCH} times: find out why it cannot settle"
         )
     row = {**attempt.model_dump(), "bets_root": field_hex(attempt.bets_root)}
-    await connection.execute(attempts.insert().values(batch_id=batch_id, **row))
+    await connection.execute(attempts.insert(), {"batch_id": batch_id, **row})
     return attempt
 
 
@@ -192,7 +208,7 @@ async def restore_attempts(connection: AsyncConnection, batch_id: str, lost: Seq
         given = set(kept.values())
         number = attempt.attempt if attempt.attempt not in given else max(given) + 1
         row = {**attempt.model_dump(), "attempt": number, "bets_root": field_hex(attempt.bets_root)}
-        await connection.execute(attempts.insert().values(batch_id=batch_id, **row))
+        await connection.execute(attempts.insert(), {"batch_id": batch_id, **row})
         kept[attempt.signature] = number
 
 
@@ -215,14 +231,12 @@ async def confirm(connection: AsyncConnection, batch_id: str, landing: Landing, 
             f"batch {batch_id} does not conserve money: its bets give the house {delta_of_bets} lamports, "
             f"its statement {batch['house_delta']}"
         )
-    if await _is_recorded(connection, batch_id, transition):
+    last_sequence, _ = await _last(connection, batch_id)
+    if await _is_recorded(connection, batch_id, transition, last_sequence):
         raise JournalConflict(f"batch {batch_id} is Confirmed already, but without a landing")
-    await _append(connection, batch_id, transition)
-    await connection.execute(batches.update().where(batches.c.batch_id == batch_id).values(**landing.model_dump()))
+    await _append(connection, batch, last_sequence, transition, landing)
     await connection.execute(
-        bets.update()
-        .where(bets.c.batch_id == batch_id, bets.c.status == BetStatus.CLAIMED)
-        .values(status=BetStatus.SETTLED, decided_at=transition.at)
+        _SETTLE_BETS, {"settled": batch_id, "status": BetStatus.SETTLED, "decided_at": transition.at}
     )
 
 
@@ -231,7 +245,7 @@ async def amend_landing(connection: AsyncConnection, batch_id: str, landing: Lan
     batch = await lock_batch(connection, batch_id)
     if batch["status"] != BatchStatus.CONFIRMED:
         raise JournalConflict(f"batch {batch_id} is {batch['status']}: only a Confirmed one has a landing to amend")
-    await connection.execute(batches.update().where(batches.c.batch_id == batch_id).values(**landing.model_dump()))
+    await connection.execute(_CHANGE_BATCH, {"changed": batch_id, **landing.model_dump()})
 
 
 async def _require_latest(connection: AsyncConnection, batch: RowMapping, as_of_sequence: int) -> None:
@@ -249,7 +263,9 @@ async def _require_latest(connection: AsyncConnection, batch: RowMapping, as_of_
         )
 
 
-async def _is_recorded(connection: AsyncConnection, batch_id: str, transition: Transition) -> bool:
+async def _is_recorded(connection: AsyncConnection, batch_id: str, transition: Transition, last_sequence: int) -> bool:
+    if transition.sequence > last_sequence:
+        return False
     rows = await connection.execute(
         select(transitions.c.status).where(
             transitions.c.batch_id == batch_id, transitions.c.sequence == transition.sequence
@@ -263,15 +279,22 @@ async def _is_recorded(connection: AsyncConnection, batch_id: str, transition: T
     return status is not None
 
 
-async def _append(connection: AsyncConnection, batch_id: str, transition: Transition) -> None:
-    """Adds a transition after the last. A gap between them is let be: a journal restored from a backup may have lost some."""
-    last_sequence, _ = await _last(connection, batch_id)
+async def _append(
+    connection: AsyncConnection,
+    batch: RowMapping,
+    last_sequence: int,
+    transition: Transition,
+    landing: Landing | None = None,
+) -> None:
+    """Adds a transition after the last of a locked batch, with a landing if it is the one to Confirmed.
+
+    A gap between them is let be: a journal restored from a backup may have lost some.
+    """
+    batch_id, status = batch["batch_id"], BatchStatus(batch["status"])
     if transition.sequence < last_sequence:
         raise JournalConflict(
             f"transition {transition.sequence} of batch {batch_id} is missing, but {last_sequence} is there"
         )
-    recorded = await connection.scalar(select(batches.c.status).where(batches.c.batch_id == batch_id))
-    status = BatchStatus(recorded)
     if transition.sequence > last_sequence + 1 and transition.status not in LEGAL_TRANSITIONS[status]:
         raise BatchUnknown(
             f"batch {batch_id} cannot go from {status} (transition {last_sequence}) to {transition.status} (transition"
@@ -279,28 +302,28 @@ async def _append(connection: AsyncConnection, batch_id: str, transition: Transi
         )
     check_transition(status, transition.status)
     if transition.sequence < MAX_TRANSITIONS_PER_BATCH or transition.status == BatchStatus.CONFIRMED:
-        await connection.execute(transitions.insert().values(batch_id=batch_id, **transition.model_dump()))
-    await connection.execute(batches.update().where(batches.c.batch_id == batch_id).values(status=transition.status))
+        await connection.execute(transitions.insert(), {"batch_id": batch_id, **transition.model_dump()})
+    landed = {} if landing is None else landing.model_dump()
+    await connection.execute(_CHANGE_BATCH, {"changed": batch_id, "status": transition.status, **landed})
 
 
 async def _last(connection: AsyncConnection, batch_id: str) -> tuple[int, str]:
-    rows = await connection.execute(
-        select(transitions.c.sequence, transitions.c.status)
-        .where(transitions.c.batch_id == batch_id)
-        .order_by(transitions.c.sequence.desc())
-        .limit(1)
-    )
+    rows = await connection.execute(_LAST_TRANSITION, {"batch_id": batch_id})
     last = rows.mappings().one()
     return last["sequence"], last["status"]
 
 
 async def _forget_statement(connection: AsyncConnection, batch_id: str) -> None:
+    await _forget_slots(connection, batch_id)
+    await connection.execute(_CHANGE_BATCH, {"changed": batch_id, **_NO_STATEMENT})
+
+
+async def _forget_slots(connection: AsyncConnection, batch_id: str) -> None:
     await connection.execute(batch_slots.delete().where(batch_slots.c.batch_id == batch_id))
-    await connection.execute(batches.update().where(batches.c.batch_id == batch_id).values(_NO_STATEMENT))
 
 
 async def _bets(connection: AsyncConnection, batch_id: str) -> list[Bet]:
-    rows = await connection.execute(select(bets).where(bets.c.batch_id == batch_id, LIVE).order_by(bets.c.position))
+    rows = await connection.execute(_LIVE_BETS, {"batch_id": batch_id})
     return [bet_of(row) for row in rows.mappings()]
 
 

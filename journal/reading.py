@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import ColumnElement, RowMapping, case, func, select
+from sqlalchemy import ColumnElement, RowMapping, bindparam, case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from journal.rows import (
+    BETS_OF_BATCH,
     LIVE,
     attempt_of,
     bet_record_of,
@@ -35,6 +36,13 @@ MAX_ROWS_PER_READ: Final = 1_000
 DELTA: Final = case((bets.c.guess == bets.c.outcome, bets.c.stake), else_=-bets.c.stake)
 """What a bet changes in its player's vault, in lamports: `Bet.delta` in SQL."""
 
+_ATTEMPTS: Final = (
+    select(attempts)
+    .select_from(batches.outerjoin(attempts))
+    .where(batches.c.batch_id == bindparam("batch_id"))
+    .order_by(attempts.c.attempt)
+)
+
 
 class JournalCounts(BaseModel):
     """How much the journal holds. `rejections` counts rejected bets of batches and what never came into one together."""
@@ -52,18 +60,17 @@ async def bet(connection: AsyncConnection, bet_id: str) -> BetRecord | None:
 
 
 async def bets_of(connection: AsyncConnection, batch_id: str) -> list[BetRecord]:
-    rows = await connection.execute(select(bets).where(bets.c.batch_id == batch_id).order_by(bets.c.position))
+    rows = await connection.execute(BETS_OF_BATCH, {"batch_id": batch_id})
     return [bet_record_of(row) for row in rows.mappings()]
 
 
 async def attempts_of(connection: AsyncConnection, batch_id: str) -> list[SignedAttempt]:
-    rows = await connection.execute(
-        select(attempts).where(attempts.c.batch_id == batch_id).order_by(attempts.c.attempt)
-    )
-    found = [attempt_of(row) for row in rows.mappings()]
-    if not found and await connection.scalar(select(batches.c.batch_id).where(batches.c.batch_id == batch_id)) is None:
+    rows = await connection.execute(_ATTEMPTS, {"batch_id": batch_id})
+    found = rows.mappings().all()
+    if not found:
         raise BatchUnknown(f"the journal holds no batch {batch_id}, so it knows of no attempt")
-    return found
+    # The one row of a batch without attempts names none.
+    return [attempt_of(row) for row in found if row["attempt"] is not None]
 
 
 async def slots_of(connection: AsyncConnection, batch_id: str) -> list[PlayerSlot]:
@@ -189,6 +196,8 @@ async def _summaries(
     _check_limit(limit)
     query = select(batches).order_by(*order).limit(limit)
     found = (await connection.execute(query if where is None else query.where(where))).mappings().all()
+    if not found:
+        return []
     ids = [row["batch_id"] for row in found]
     steps: dict[str, list[Transition]] = defaultdict(list)
     for row in (
@@ -197,7 +206,8 @@ async def _summaries(
         )
     ).mappings():
         steps[row["batch_id"]].append(transition_of(row))
-    live = await _live_figures(connection, [row["batch_id"] for row in found if row["bets_root"] is None])
+    unproven = [row["batch_id"] for row in found if row["bets_root"] is None]
+    live = await _live_figures(connection, unproven) if unproven else {}
     return [summary_of(row, steps[row["batch_id"]], live.get(row["batch_id"])) for row in found]
 
 

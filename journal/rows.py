@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import RowMapping
+from sqlalchemy import RowMapping, bindparam, select
 
 from journal.tables import bets
 from settlement.batches import BatchSummary, BetRecord, BetStatus, Landing, PlayerSlot, SignedAttempt
@@ -13,7 +13,8 @@ from settlement.commitment import FIELD_BYTES
 from settlement.lifecycle import BatchStatus, Transition
 from settlement.reconciliation import Finding, FindingKind, ReconciliationReport
 
-LIVE = bets.c.status != BetStatus.REJECTED
+LIVE: Final = bets.c.status != BetStatus.REJECTED
+BETS_OF_BATCH: Final = select(bets).where(bets.c.batch_id == bindparam("batch_id")).order_by(bets.c.position)
 
 
 def field_hex(element: int) -> str:

@@ -5,7 +5,7 @@ attempt that it cannot land unless the finalized chain proves it: that would pay
 """
 
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import structlog
 from solders.instruction import Instruction
@@ -21,7 +21,8 @@ from ledger.lookup_tables import SettlementTables
 from ledger.nodes import Doubted
 from ledger.program_errors import ProgramError
 from ledger.reading import PROVISION_REMEDY, ProgramReader
-from ledger.rpc import INVALID_PARAMS, READ_COMMITMENT, ConfirmedAt, RequestRefused, RpcClient
+from ledger.recent import Recent
+from ledger.rpc import INVALID_PARAMS, READ_COMMITMENT, Blockhash, ConfirmedAt, RequestRefused, RpcClient
 from ledger.statuses import has_landed
 from ledger.transactions import (
     MAX_COMPUTE_UNITS,
@@ -46,6 +47,12 @@ from settlement.errors import (
 )
 from settlement.shapes import Shape
 
+ESTIMATE_GOOD_SECONDS: Final = 5.0
+"""How long a lane's batches offer what one of them has found usual: they all write to its house, which is what they contend for."""
+
+BLOCKHASH_GOOD_SECONDS: Final = 2.0
+"""How long batches are signed over the same blockhash, of the minute that it lives."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -61,6 +68,8 @@ class SolanaLedger(ProgramReader):
         self._price = price
         self._tables = SettlementTables(program, self._authority_key, READ_COMMITMENT)
         self._watch = SignatureWatch(self._rpc)
+        self._estimates = Recent[tuple[RpcClient, int], int](ESTIMATE_GOOD_SECONDS)
+        self._blockhashes = Recent[RpcClient, Blockhash](BLOCKHASH_GOOD_SECONDS)
 
     async def check(self) -> layout.Config:
         """Raises `LedgerUnavailable` or `LedgerMisconfigured` unless the program is there, initialised, and obeys this key."""
@@ -90,8 +99,12 @@ class SolanaLedger(ProgramReader):
     async def _sign_on(self, node: RpcClient, statement: Statement, settle: Instruction, attempt: int) -> SignedAttempt:
         fitting = await self._tables.fitting(node, settle, statement.lane)
         tables = fitting.tables
-        estimate = await estimated_price(node, settle, self._authority_key)
-        blockhash = await node.latest_blockhash(READ_COMMITMENT)
+        # What has not landed by what was known is signed by what is known now.
+        is_again = attempt > 0
+        estimate = await self._estimates.get(
+            (node, statement.lane), lambda: estimated_price(node, settle, self._authority_key), anew=is_again
+        )
+        blockhash = await self._blockhashes.get(node, lambda: node.latest_blockhash(READ_COMMITMENT), anew=is_again)
         # Only after the blockhash: how far above what is final it may be is known then.
         least_slot, last_valid = 0, blockhash.last_valid_block_height
         if len(self._nodes.nodes) > 1:

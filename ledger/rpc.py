@@ -38,6 +38,9 @@ from settlement.errors import CroupierError, LedgerMisconfigured, LedgerUnavaila
 REQUEST_SECONDS: Final = 20.0
 """A node that has not answered in full by then counts as unavailable."""
 
+IDLE_CONNECTIONS: Final = 4
+"""Kept open to a node. Before each request all of them are looked at, whether the node has closed them."""
+
 MAX_ACCOUNTS_PER_REQUEST: Final = 100
 """`getMultipleAccounts` takes no more."""
 MAX_SIGNATURES_PER_REQUEST: Final = 256
@@ -310,7 +313,9 @@ class RpcClient:
     def __init__(self, url: str) -> None:
         """`url` may hold a provider's key, which is why only `name` is ever shown."""
         self.name = display_name(url)
-        self._client = AsyncClient(url, timeout=REQUEST_SECONDS, max_transport_retries=0)
+        self._client = AsyncClient(
+            url, timeout=REQUEST_SECONDS, max_transport_retries=0, max_keepalive_connections=IDLE_CONNECTIONS
+        )
 
     async def __aenter__(self) -> Self:
         return self

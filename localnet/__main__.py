@@ -9,6 +9,7 @@ from typing import Annotated
 
 import structlog
 import typer
+import uvloop
 
 from .errors import LedgerUnusable
 from .server import serve
@@ -43,7 +44,7 @@ def main(
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     try:
-        asyncio.run(_serve_until_stopped(db, host, port, slot_ms / MILLISECONDS_PER_SECOND, faults))
+        uvloop.run(_serve_until_stopped(db, host, port, slot_ms / MILLISECONDS_PER_SECOND, faults))
     except LedgerUnusable as error:
         typer.echo(f"localnet: {error}", err=True)
         raise typer.Exit(1) from error

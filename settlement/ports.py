@@ -114,6 +114,10 @@ class Intake(Protocol):
         """Starts the lane's Batcher if the latest run of it has ended; whether it did. Raises `LaneUnavailable`, `TemporalRefused`."""
         ...
 
+    async def tell_closed(self, lane: int, batch_id: str) -> bool:
+        """Frees the batch's slot in the lane's Batcher; False if none runs. Raises `LaneUnavailable`, `TemporalRefused`."""
+        ...
+
 
 class Predecessors(Protocol):
     """The runs of lanes' Batchers that ended without continuing: terminated, timed out, failed.
@@ -160,7 +164,7 @@ class Revival(StrEnum):
 
 
 class Settlements(Protocol):
-    """The workflows that bring batches onto the chain, as the reconciliation sees them.
+    """The workflows that bring batches onto the chain, as activities see them.
 
     Every method raises `LaneUnavailable` where asking again may help, else `TemporalRefused`.
     """
@@ -189,10 +193,6 @@ class Settlements(Protocol):
 
         If it was given a number, it is to be claimed under that again: something may have been signed for it.
         """
-        ...
-
-    async def tell_closed(self, lane: int, batch_id: str) -> bool:
-        """Frees the batch's slot in the lane's Batcher; False if none runs."""
         ...
 
 

@@ -21,7 +21,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.claiming import Claiming, ClaimOutcome, ClaimRequest, Signed
     from activities.proving import Proving
     from activities.recording import Recording, StatusRequest
-    from activities.submitting import ConfirmRequest, SignRequest, Submitting
+    from activities.submitting import ConfirmOutcome, ConfirmRequest, SignRequest, Submitting
     from settlement import errors
     from settlement.batches import (
         DuplicateBet,
@@ -31,7 +31,6 @@ with workflow.unsafe.imports_passed_through():
         SignedAttempt,
         Standing,
         Statement,
-        Verdict,
         batch_id,
     )
     from settlement.bets import Bet
@@ -54,8 +53,10 @@ REFUSED_FOR_GOOD: Final = frozenset(
 )
 """What the ledger raises only when no attempt can land any more, so that the batch may be claimed and signed anew."""
 
-PREDECESSOR_PAUSES: Final = 6
-"""After so many pauses, a minute in all, a claim no longer waits for batches cut before it that are not claimed: they are gone."""
+PREDECESSOR_PAUSE: Final = timedelta(seconds=1)
+PREDECESSOR_PAUSES: Final = 20
+"""After so many pauses, a minute in all with the claims between them, which wait as well, one no longer waits for batches cut before it
+that are not claimed: they are gone."""
 
 MENDED_FROM_OUTSIDE: Final = frozenset(
     {
@@ -79,6 +80,10 @@ TELLING_TRIES: Final = 8
 MAX_LIVE_ATTEMPTS: Final = 8
 """How many attempts that may still land are remembered, the latest. A further one is signed only once none of them can, so there is
 one; two, where the journal held one that the history did not."""
+
+PASSING: Final = frozenset({BatchStatus.PENDING, BatchStatus.PROVED})
+"""Statuses that a batch as a rule leaves within the workflow task that it has entered them in: a search attribute would be work for
+Temporal that nobody sees. They are set where it turns out to take longer."""
 
 SHOWN_TRANSITIONS: Final = 30
 """The Web UI's details show this many of the latest; the journal has them all."""
@@ -104,7 +109,8 @@ class SettlementState(BaseModel):
     `attempts`: how many transactions were signed, which numbers the next; `live`: those of them that may still land, as far as was
     proven, all for `statement`; `unsent`: the latest is still to be sent, which makes transition `submitted_sequence`. `taken`: a
     number that the chain has given to another batch. `forgotten`: the journal has lost the batch, or its latest state. `landing`,
-    `is_final`: how it landed, and that no fork can undo that. `told`: Batcher and bets know. `pauses`: how often it has waited.
+    `is_final`: how it landed, and that no fork can undo that. `lane_told`: the Batcher knows; `told`: the bets as well. `pauses`: how
+    often it has waited; `predecessor_pauses`: for batches cut before it to be claimed.
     """
 
     status: BatchStatus = BatchStatus.PENDING
@@ -128,8 +134,10 @@ class SettlementState(BaseModel):
     forgotten: bool = False
     landing: Landing | None = None
     is_final: bool = False
+    lane_told: bool = False
     told: bool = False
     pauses: int = 0
+    predecessor_pauses: int = 0
     retry_asked: bool = False
 
 
@@ -232,6 +240,8 @@ class Settlement:
             refused=list(request.refused),
             duplicates=list(request.duplicates),
         )
+        # What the run before has set, or whoever has started it.
+        self._published = self._to_publish() if request.carried else (BatchStatus.PENDING, None)
 
     @workflow.run
     async def run(self, request: SettlementInput) -> SettlementResult:
@@ -316,7 +326,9 @@ class Settlement:
         if not state.live or state.forgotten:
             outcome = await self._claim()
             if outcome.waiting_for:
-                await self._pause(outcome.waiting_for)
+                await self._pause(
+                    outcome.waiting_for, self._next_pause() if outcome.number else self._predecessor_pause()
+                )
                 return False
             if outcome.landing is not None:
                 # Whether a fork can still undo it is asked while it is watched: the run that confirmed it may have ended before.
@@ -349,7 +361,7 @@ class Settlement:
                 bets=self._request.bets or tuple(state.own_bets),
                 pending_detail=state.pending_detail,
                 taken=state.taken,
-                after=self._request.after if state.pauses < PREDECESSOR_PAUSES else (),
+                after=self._request.after if state.predecessor_pauses < PREDECESSOR_PAUSES else (),
                 revived=self._request.revived,
                 own_bets=self._settles_own_bets,
                 number=state.number,
@@ -399,7 +411,7 @@ class Settlement:
         )
 
     async def _sign(self) -> None:
-        """Signs one more transaction, or gets the one that may still land, unless the chain has the batch. `_verdict` sends it."""
+        """Signs one more transaction, or gets the one that may still land, unless the chain has the batch. `_outcome` sends it."""
         state = self._state
         assert state.statement is not None
         if state.proof is None or state.proof.public_input != state.statement.public_input:
@@ -420,7 +432,7 @@ class Settlement:
             )
         except ApplicationError as error:
             if error.type == errors.AlreadySettled.__name__:
-                await self._pause("the chain's record of this batch to become final")
+                await self._pause("the chain's record of this batch to become final", self._next_pause())
                 return
             raise
         state.attempts = max(state.attempts, attempt.attempt + 1)
@@ -437,15 +449,17 @@ class Settlement:
 
     async def _confirm(self) -> bool:
         """Whether the batch has landed, at the configured commitment; else none of its attempts can any more."""
-        verdict = await self._verdict(until_final=False)
+        outcome = await self._outcome(until_final=False)
+        verdict = outcome.verdict
         if verdict.standing is not Standing.SETTLED:
             return False
         assert verdict.landing is not None
         self._state.landing, self._state.is_final = verdict.landing, verdict.final
+        self._state.lane_told = outcome.lane_told
         self._enter(BatchStatus.CONFIRMED, f"slot {verdict.landing.slot}, {verdict.landing.signature}")
         return True
 
-    async def _verdict(self, *, until_final: bool) -> Verdict:
+    async def _outcome(self, *, until_final: bool) -> ConfirmOutcome:
         state = self._state
         assert state.statement is not None
         request = ConfirmRequest(
@@ -458,7 +472,7 @@ class Settlement:
             until_final=until_final,
         )
         try:
-            verdict = await self._through_outages(
+            outcome = await self._through_outages(
                 partial(
                     workflow.execute_activity_method,
                     Submitting.confirm_settlement,
@@ -473,7 +487,7 @@ class Settlement:
             self._note_sent()
             raise
         self._note_sent()
-        return verdict
+        return outcome
 
     def _note_sent(self) -> None:
         """Should it not have been: whatever may still land is sent again in time."""
@@ -494,7 +508,7 @@ class Settlement:
                     # The ledger says of its failed attempt the same as before until it is followed by another.
                     await self._sign()
                     is_refused = False
-                verdict = await self._verdict(until_final=True)
+                verdict = (await self._outcome(until_final=True)).verdict
                 if verdict.standing is Standing.SETTLED and verdict.landing is not None:
                     state.landing, state.is_final = verdict.landing, True
                 else:
@@ -529,7 +543,7 @@ class Settlement:
             state.pending_detail = detail
             if cause.type == errors.BatchNumberTaken.__name__:
                 state.taken = state.number
-            await self._pause(detail)
+            await self._pause(detail, self._next_pause())
             return
         await self._fail(detail, alert=True)
         timeout = self._next_pause() if cause.type in MENDED_FROM_OUTSIDE else None
@@ -580,6 +594,7 @@ class Settlement:
 
         What no retry can mend is raised as `ApplicationError`, as local activities raise it.
         """
+        self._publish()
         is_out = False
         while True:
             try:
@@ -625,9 +640,10 @@ class Settlement:
         )
         self._state.sequence = recorded + 1
 
-    async def _pause(self, waiting_for: str) -> None:
+    async def _pause(self, waiting_for: str, pause: timedelta) -> None:
+        self._publish()
         self._show_wait(waiting_for)
-        await workflow.sleep(self._next_pause(), summary=waiting_for[: mending.MAX_SUMMARY_CHARS])
+        await workflow.sleep(pause, summary=waiting_for[: mending.MAX_SUMMARY_CHARS])
         self._show_wait("")
 
     def _show_wait(self, waiting_for: str) -> None:
@@ -638,6 +654,10 @@ class Settlement:
         pause = mending.pause_after(self._state.pauses)
         self._state.pauses += 1
         return pause
+
+    def _predecessor_pause(self) -> timedelta:
+        self._state.predecessor_pauses += 1
+        return PREDECESSOR_PAUSE
 
     def _take_sequence(self) -> int:
         sequence = self._state.sequence
@@ -653,9 +673,20 @@ class Settlement:
         state.status = status
         state.transitions.append(ShownTransition(status=status, at=workflow.now(), detail=detail))
         del state.transitions[:-SHOWN_TRANSITIONS]
-        number = [] if state.number is None else [visibility.BATCH_NUMBER.value_set(state.number)]
-        visibility.show(visibility.BATCH_STATUS.value_set(status.value), *number)
+        if status not in PASSING:
+            self._publish()
         self._refresh_details()
+
+    def _to_publish(self) -> tuple[BatchStatus, int | None]:
+        return self._state.status, self._state.number
+
+    def _publish(self) -> None:
+        """Sets the search attributes, if they have changed."""
+        if self._published == self._to_publish():
+            return
+        self._published = status, number = self._to_publish()
+        numbered = [] if number is None else [visibility.BATCH_NUMBER.value_set(number)]
+        visibility.show(visibility.BATCH_STATUS.value_set(status.value), *numbered)
 
     def _refresh_details(self) -> None:
         state = self._state
@@ -672,7 +703,8 @@ class Settlement:
         """Tells bets and Batcher, once, that the batch has come to its end."""
         if not self._state.told:
             await self._report(final=True)
-            await self._tell_batcher()
+            if not self._state.lane_told:
+                await self._tell_batcher()
             self._state.told = True
 
     async def _report(self, *, final: bool) -> None:

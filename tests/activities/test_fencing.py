@@ -13,15 +13,15 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.claiming import Claiming, ClaimOutcome, ClaimRequest
 from activities.recording import Recording, StatusRequest
-from activities.submitting import ConfirmRequest, SignRequest, Submitting
+from activities.submitting import ConfirmOutcome, ConfirmRequest, SignRequest, Submitting
 from journal.adapter import SqlJournal
 from journal.migrate import upgrade
 from settlement.batches import BatchSummary, BetRecord, BetStatus, SignedAttempt, Standing, Statement, Vault, batch_id
 from settlement.bets import RejectionReason
-from settlement.errors import LedgerUnavailable
+from settlement.errors import CroupierError, LaneUnavailable, LedgerUnavailable, TemporalRefused
 from settlement.lifecycle import BatchStatus
 from tests.workflow.casino import LANE, PLAYERS, bet
-from tests.workflow.fakes import FakeLedger, FakeProver, Fate
+from tests.workflow.fakes import FakeIntake, FakeLedger, FakeProver, Fate
 from tests.workflow.stalled import Stalled
 
 BETS: Final = (bet("first", player=0, stake=100), bet("second", player=1, stake=70))
@@ -47,7 +47,8 @@ class Bank:
         self.prover = FakeProver()
         self._claiming = Claiming(journal, self.ledger)
         self._recording = Recording(journal)
-        self._submitting = Submitting(journal, self.ledger)
+        self.intake = FakeIntake()
+        self.submitting = Submitting(journal, self.ledger, self.intake)
         self.ledger.fund_house(LANE)
         for player in PLAYERS[:2]:
             self.ledger.fund_vault(LANE, player)
@@ -70,9 +71,9 @@ class Bank:
             attempt=attempt,
             proved_sequence=proved_sequence,
         )
-        return await run(self._submitting.sign_settlement, request)
+        return await run(self.submitting.sign_settlement, request)
 
-    async def settle(self) -> None:
+    async def settle(self) -> ConfirmOutcome:
         """Takes the batch all the way."""
         statement, proved = await self.claimed()
         attempt = await self.sign(statement, proved)
@@ -84,8 +85,9 @@ class Bank:
             submitted_sequence=proved + 1,
             confirmed_sequence=proved + 2,
         )
-        verdict = await run(self._submitting.confirm_settlement, confirm)
-        assert verdict.standing is Standing.SETTLED
+        outcome = await run(self.submitting.confirm_settlement, confirm)
+        assert outcome.verdict.standing is Standing.SETTLED
+        return outcome
 
     async def record_status(self, sequence: int, status: BatchStatus) -> int:
         request = StatusRequest(batch_id=BATCH, sequence=sequence, status=status, detail="why", alert=False)
@@ -321,6 +323,18 @@ async def test_a_status_is_recorded_after_all_that_the_journal_has_and_only_once
     _, following = await bank.claimed()
     assert following == 8
     assert await bank.record_status(12, BatchStatus.FAILED) == 12
+
+
+async def test_the_lane_hears_of_a_batch_that_has_landed(bank: Bank) -> None:
+    assert (await bank.settle()).lane_told
+    assert bank.intake.closed == [(LANE, BATCH)]
+
+
+@pytest.mark.parametrize("refusal", [LaneUnavailable("Temporal does not answer"), TemporalRefused("no permission")])
+async def test_a_batch_has_landed_whether_or_not_its_lane_hears_of_it(bank: Bank, refusal: CroupierError) -> None:
+    bank.intake.refusal = refusal
+    assert not (await bank.settle()).lane_told
+    assert (await bank.statuses())[-1] is BatchStatus.CONFIRMED
 
 
 async def test_a_confirmed_batch_is_never_called_failed(bank: Bank) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from activities.claiming import Claiming, ClaimOutcome, ClaimRequest, Signed
-from activities.submitting import ConfirmRequest, SignRequest, Submitting
+from activities.submitting import ConfirmRequest, SignRequest
 from journal.adapter import SqlJournal
 from journal.migrate import upgrade
 from settlement.batches import (
@@ -56,7 +56,7 @@ class Restored(Bank):
         request = ConfirmRequest(
             batch_id=BATCH, statement=signed.statement, confirmed_sequence=9, live=tuple(signed.attempts)
         )
-        return await run(Submitting(self.journal, self.ledger).confirm_settlement, request)
+        return (await run(self.submitting.confirm_settlement, request)).verdict
 
     async def sign_again(self, statement: Statement, attempt: int, live: Sequence[SignedAttempt] = ()) -> SignedAttempt:
         request = SignRequest(
@@ -67,7 +67,7 @@ class Restored(Bank):
             proved_sequence=None,
             live=tuple(live),
         )
-        return await run(Submitting(self.journal, self.ledger).sign_settlement, request)
+        return await run(self.submitting.sign_settlement, request)
 
     async def claim_other(self, bets: Sequence[Bet], number: int) -> str:
         """Lets another batch have `bets` meanwhile."""
@@ -195,8 +195,7 @@ async def test_a_step_that_cannot_follow_on_an_older_journal_is_mended_by_anothe
         submitted_sequence=proved + 1,
         confirmed_sequence=proved + 2,
     )
-    submitting = Submitting(bank.journal, bank.ledger)
-    assert await failure(run(submitting.confirm_settlement, send)) == ("BatchUnknown", False)
+    assert await failure(run(bank.submitting.confirm_settlement, send)) == ("BatchUnknown", False)
     again = await bank.ask(number=1, signed=Signed(statement=statement, attempts=(attempt,)))
     assert (again.statement, await bank.journal.attempts(BATCH)) == (statement, [attempt])
 

@@ -84,6 +84,18 @@ class TestNewNumbers:
         with pytest.raises(JournalBehind):
             await journal.claim(claim(some_bets(1, "new")).model_copy(update={"highest_on_chain": 7}))
 
+    async def test_one_that_a_renumbering_gives_among_the_journals_own_counts_as_given(
+        self, journal: SqlJournal, claimed: ClaimedBatch
+    ) -> None:
+        assert await journal.renumber(claimed.batch_id, taken=1, above=0, as_of_sequence=0) == 2
+        new = claim(some_bets(1, "new")).model_copy(update={"highest_on_chain": 2})
+        assert (await journal.claim(new)).number == 3
+
+    async def test_it_may_need_more_than_32_bits(self, journal: SqlJournal, claimed: ClaimedBatch) -> None:
+        new = claim(some_bets(1, "new")).model_copy(update={"highest_on_chain": 2**40, "complete_up_to": 2**40})
+        assert (await journal.claim(new)).number == 2**40 + 1
+        assert await journal.renumber(claimed.batch_id, taken=1, above=2**50, as_of_sequence=0) == 2**50 + 1
+
 
 class TestClaimsUnderANumber:
     async def test_one_that_another_batch_has_by_now_names_both(

@@ -54,13 +54,26 @@ async def test_what_is_signed_offers_more_the_more_attempts_there_were(alone: Pa
     assert [price_of(await alone.sign(attempt)) for attempt in range(3)] == [1_000, 1_100, 1_210]
 
 
-async def test_what_is_signed_offers_a_high_percentile_of_what_landed_of_late(alone: Panel) -> None:
-    alone.chains[0].fees = [0] * 80 + [1_500] * 15 + [4_000] * 5
-    assert price_of(await alone.sign(0)) == 1_500
+@pytest.mark.parametrize(
+    ("fees_of_late", "price"),
+    [([0] * 80 + [1_500] * 15 + [4_000] * 5, 1_500), ([0] * 100, FLOOR), ([10**9], CEILING)],
+    ids=["some slots full", "no slot full", "above the ceiling"],
+)
+async def test_what_is_signed_offers_a_high_percentile_of_what_landed_of_late(
+    alone: Panel, fees_of_late: list[int], price: int
+) -> None:
+    alone.chains[0].fees = fees_of_late
+    assert price_of(await alone.sign(0)) == price
+
+
+async def test_what_is_signed_again_offers_what_is_usual_by_now(alone: Panel) -> None:
     alone.chains[0].fees = [0] * 100
     assert price_of(await alone.sign(0)) == FLOOR
-    alone.chains[0].fees = [10**9]
-    assert price_of(await alone.sign(0)) == CEILING
+    alone.chains[0].fees = [2_000] * 100
+    # By what is known already: it was asked for a moment ago.
+    assert price_of(await alone.sign(0)) == FLOOR
+    assert price_of(await alone.sign(1)) == 2_200
+    assert price_of(await alone.sign(0)) == 2_000
 
 
 async def test_the_estimate_is_for_the_accounts_that_the_settlement_writes_to(alone: Panel) -> None:

@@ -151,6 +151,9 @@ class Casino:
     async def restart_batcher(self, lane: int) -> bool:
         return await self.intake.restart_batcher(lane)
 
+    async def tell_closed(self, lane: int, batch_id: str) -> bool:
+        return await self.intake.tell_closed(lane, batch_id)
+
     async def place_many(self, bets: Sequence[Bet], lane: int = LANE) -> list[BetOutcome]:
         return await self.intake.place_many(lane, as_json(bets))
 

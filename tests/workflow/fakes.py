@@ -23,7 +23,7 @@ from settlement.batches import (
     Vault,
     Verdict,
 )
-from settlement.bets import Rejection
+from settlement.bets import Bet, Rejection
 from settlement.circuits import RegisteredCircuits
 from settlement.errors import (
     AlreadySettled,
@@ -35,6 +35,7 @@ from settlement.errors import (
     SettlementRefused,
     VaultUncovered,
 )
+from settlement.intake import Answer, BetOutcome
 from settlement.lanes import Estate, LookBack, QueuedBet, UnheardSignal, UnheardSignals
 
 SOL: Final = 10**9
@@ -411,3 +412,23 @@ class FakePredecessors:
         signals = self.signals.get(run_id, [])
         end = after + self.page
         return UnheardSignals(signals=tuple(signals[after:end]), after=end if end < len(signals) else None)
+
+
+@dataclass
+class FakeIntake:
+    """Fulfils `settlement.ports.Intake`: lanes that take every bet, and hear which batches are done."""
+
+    refusal: CroupierError | None = None
+    closed: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
+
+    async def place(self, bet: Bet, *, tracked: bool) -> BetOutcome:  # noqa: ARG002
+        return BetOutcome(bet_id=bet.bet_id, answer=Answer.ACCEPTED)
+
+    async def restart_batcher(self, lane: int) -> bool:  # noqa: ARG002
+        return False
+
+    async def tell_closed(self, lane: int, batch_id: str) -> bool:
+        if self.refusal is not None:
+            raise self.refusal
+        self.closed.append((lane, batch_id))
+        return True

@@ -204,9 +204,8 @@ async def test_a_lane_that_cannot_be_started_again_and_its_slots_hold_nothing_up
 
     monkeypatch.setattr(casino, "restart_batcher", refused)
     assert await repaired(casino) == [(FindingKind.NOT_RESTARTED, f"the Batcher of lane {LANE}")]
-    settlements = TemporalSettlements(casino.client)
-    assert await settlements.in_flight(LANE) == []
-    assert not await settlements.tell_closed(LANE, batch_id(LANE, BETS))
+    assert await TemporalSettlements(casino.client).in_flight(LANE) == []
+    assert not await casino.tell_closed(LANE, batch_id(LANE, BETS))
 
 
 async def test_a_batch_that_cannot_be_started_again_keeps_no_other_from_it(

@@ -6,7 +6,7 @@ from temporalio.client import WorkflowFailureError
 from temporalio.service import RPCError
 
 from settlement.batches import batch_id
-from settlement.errors import LedgerUnavailable
+from settlement.errors import CroupierError, LaneUnavailable, LedgerUnavailable, TemporalRefused
 from settlement.lifecycle import BatchStatus
 from settlement.netting import house_delta, net_by_player
 from tests.workflow.casino import LANE, Casino, bet, some_bets
@@ -251,6 +251,22 @@ async def test_a_lane_that_is_not_there_is_told_for_a_while_and_not_waited_for_a
     told = types.count(EventType.EVENT_TYPE_SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED)
     waited = types.count(EventType.EVENT_TYPE_TIMER_STARTED)
     assert (told, waited) == (TELLING_TRIES, TELLING_TRIES - 1)
+
+
+@pytest.mark.parametrize("refusal", [LaneUnavailable("Temporal does not answer"), TemporalRefused("no permission")])
+async def test_a_lane_that_the_activity_cannot_tell_is_told_by_the_workflow(
+    casino: Casino, monkeypatch: pytest.MonkeyPatch, refusal: CroupierError
+) -> None:
+    async def refused(_lane: int, _batch_id: str) -> bool:
+        raise refusal
+
+    monkeypatch.setattr(casino, "tell_closed", refused)
+    await casino.open_lane(max_bets=2)
+    bets = some_bets(2)
+    await casino.place_many(bets)
+    await casino.idle()
+    assert (await casino.status()).in_flight == {}
+    await casino.assert_settled_once(bets)
 
 
 async def test_a_settlement_outlives_the_lane_that_started_it(casino: Casino) -> None:

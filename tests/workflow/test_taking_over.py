@@ -26,6 +26,7 @@ from settlement.lanes import BatcherState, Counters, Cut, Estate, LookBack, Queu
 from tests.workflow.casino import LANE, Casino, as_json, bet, open_casino, some_bets
 from tests.workflow.stalled import Stalled
 from tests.workflow.test_continue_as_new import EVENTS, run_id, signal_until_continued
+from worker import patient
 from workflows import names, policies
 from workflows.batcher import LONG_OPENING, MAX_REMEMBERED_ENDS, TAKES_OVER, Batcher
 from workflows.settlement import ClosedBatch
@@ -371,12 +372,14 @@ async def test_an_activity_that_is_not_tried_again_fails_the_lane_s_task_and_doe
     monkeypatch.setattr(policies, "LONG_CALL_TIMEOUT", timedelta(milliseconds=100))
     async with (
         open_casino(journal_path, at_work=False) as casino,
-        Worker(
-            casino.client,
-            task_queue=names.SETTLEMENT_QUEUE,
-            workflows=[Batcher],
-            activities=[never_done],
-            workflow_runner=UnsandboxedWorkflowRunner(),  # In the sandbox the policies are those of the file.
+        patient(
+            Worker(
+                casino.client,
+                task_queue=names.SETTLEMENT_QUEUE,
+                workflows=[Batcher],
+                activities=[never_done],
+                workflow_runner=UnsandboxedWorkflowRunner(),  # In the sandbox the policies are those of the file.
+            )
         ),
     ):
         await casino.start_lane()
