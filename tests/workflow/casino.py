@@ -8,7 +8,7 @@ import asyncio
 import sqlite3
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager, nullcontext
+from contextlib import asynccontextmanager, closing, contextmanager, nullcontext, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -191,11 +191,11 @@ class Casino:
         return await self.soon(answer)
 
     async def idle(self, lane: int = LANE) -> BatcherStatus:
-        """Lets time pass until the lane has nothing queued and nothing in flight."""
+        """Lets time pass until the lane has nothing queued, parked or in flight."""
 
         async def status() -> BatcherStatus | None:
             found = await self.status(lane)
-            return found if found.opened and not found.queued and not found.in_flight else None
+            return found if found.opened and not (found.queued or found.parked or found.in_flight) else None
 
         return await self.after_time(status)
 
@@ -335,7 +335,9 @@ class Casino:
 
         async def skip() -> None:
             nonlocal step
-            await self.env.sleep(step)
+            # Beside an activity at work time goes no faster than on the wall, and the call may expire before a long step is over.
+            with suppress(RPCError):
+                await self.env.sleep(step)
             step = min(step * 2, LONGEST_SKIP)
 
         return await self._until(condition, skip)
