@@ -20,13 +20,16 @@ from temporalio.api.enums.v1 import EventType, TimeoutType, WorkflowTaskFailedCa
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client
 
+from activities.heartbeats import HEARTBEATS_PER_TIMEOUT
+
 READS_AT_ONCE: Final = 8
 NANOSECONDS: Final = 10**9
 LOCAL_ACTIVITY: Final = "core_local_activity"
 """What sdk-core calls its markers of local activities."""
 
+FIRST_HEARTBEAT: Final = 1 / HEARTBEATS_PER_TIMEOUT
 HEARTBEAT_THROTTLE: Final = 0.8
-"""The SDK sends the first heartbeat of an attempt at once and then one in this part of the heartbeat time-out at most."""
+"""Of the heartbeat time-out: when our activities first send one, and how long after it the SDK sends the next at the earliest."""
 
 _ACTIONS: Final = {
     EventType.EVENT_TYPE_TIMER_STARTED: 1,
@@ -96,8 +99,8 @@ def actions_of(events: Iterable[HistoryEvent]) -> Counter[str]:
         elif kind == EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
             of = event.activity_task_completed_event_attributes.scheduled_event_id
             name, timeout_seconds = scheduled[of]
-            if timeout_seconds:
-                found["heartbeat"] += 1 + int((at - started[of]) / (timeout_seconds * HEARTBEAT_THROTTLE))
+            if timeout_seconds and (after_first := (at - started[of]) / timeout_seconds - FIRST_HEARTBEAT) >= 0:
+                found["heartbeat"] += 1 + int(after_first / HEARTBEAT_THROTTLE)
         elif kind == EventType.EVENT_TYPE_MARKER_RECORDED:
             marker = event.marker_recorded_event_attributes
             if marker.marker_name == LOCAL_ACTIVITY:

@@ -2,9 +2,8 @@
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import pytest
@@ -15,7 +14,6 @@ from activities.claiming import Claiming, ClaimOutcome, ClaimRequest
 from activities.recording import Recording, StatusRequest
 from activities.submitting import ConfirmOutcome, ConfirmRequest, SignRequest, Submitting
 from journal.adapter import SqlJournal
-from journal.migrate import upgrade
 from settlement.batches import BatchSummary, BetRecord, BetStatus, SignedAttempt, Standing, Statement, Vault, batch_id
 from settlement.bets import RejectionReason
 from settlement.errors import CroupierError, LaneUnavailable, LedgerUnavailable, TemporalRefused
@@ -111,14 +109,6 @@ class Bank:
         assert batch is not None
         assert [step.sequence for step in batch.transitions] == list(range(len(batch.transitions)))
         return [step.status for step in batch.transitions]
-
-
-@pytest.fixture
-async def bank(tmp_path: Path) -> AsyncGenerator[Bank, None]:
-    url = f"sqlite:///{tmp_path / 'journal.db'}"
-    await upgrade(url)
-    async with SqlJournal.open(url) as journal:
-        yield Bank(journal)
 
 
 async def failure(of: Awaitable[object]) -> tuple[str | None, bool]:

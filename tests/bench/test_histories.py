@@ -81,8 +81,22 @@ def test_every_attempt_at_an_activity_and_every_heartbeat_that_is_sent_is_an_act
         event(5, "ACTIVITY_TASK_STARTED", seconds=19, scheduled_event_id=4, attempt=1),
         event(6, "ACTIVITY_TASK_COMPLETED", seconds=60, scheduled_event_id=4),
     ]
-    # Heartbeats: one at once, and two more in 17 seconds at one every 8.
-    assert actions_of(history) == {"activity confirm_settlement": 3, "activity record_status": 1, "heartbeat": 3}
+    # Heartbeats: the first after 5 of its 17 seconds, another 8 seconds later.
+    assert actions_of(history) == {"activity confirm_settlement": 3, "activity record_status": 1, "heartbeat": 2}
+
+
+def test_an_attempt_that_is_over_before_its_first_heartbeat_sends_none() -> None:
+    history = [
+        event(
+            1,
+            "ACTIVITY_TASK_SCHEDULED",
+            activity_type=ActivityType(name="prove_batch"),
+            heartbeat_timeout=timedelta(seconds=10),
+        ),
+        event(2, "ACTIVITY_TASK_STARTED", seconds=1, scheduled_event_id=1, attempt=1),
+        event(3, "ACTIVITY_TASK_COMPLETED", seconds=5, scheduled_event_id=1),
+    ]
+    assert actions_of(history) == {"activity prove_batch": 1}
 
 
 def local_activity(number: int, name: str, task: int, seconds: float) -> HistoryEvent:
