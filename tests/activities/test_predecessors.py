@@ -1,7 +1,7 @@
 """A claim waits, for a while, until the batches cut before it are claimed, by this worker or by another."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import pytest
@@ -31,29 +31,22 @@ def request(bets: tuple[Bet, ...], *after: tuple[Bet, ...]) -> ClaimRequest:
     )
 
 
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():
-            await asyncio.sleep(0.001)
-
-
 async def test_a_claim_goes_on_as_soon_as_the_batches_cut_before_it_are_claimed_here(
     bank: Bank, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(claiming, "PREDECESSOR_SECONDS", FOREVER_SECONDS)
     monkeypatch.setattr(claiming, "POLL_SECONDS", FOREVER_SECONDS)
-    activity, asked = Claiming(bank.journal, bank.ledger), 0
+    activity, asked = Claiming(bank.journal, bank.ledger), asyncio.Event()
     unknown = bank.journal.unknown
 
     async def counted(batch_ids: Sequence[str]) -> list[str]:
-        nonlocal asked
         answer = await unknown(batch_ids)
-        asked += 1
+        asked.set()
         return answer
 
     monkeypatch.setattr(bank.journal, "unknown", counted)
     later = asyncio.create_task(run(activity.claim_batch, request(LATER, EARLIER, LATEST)))
-    await until(lambda: asked)
+    await asyncio.wait_for(asked.wait(), 30)
     for bets in (LATEST, EARLIER):
         assert (await run(activity.claim_batch, request(bets))).number
     outcome = await asyncio.wait_for(later, 30)
