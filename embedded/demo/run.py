@@ -198,13 +198,15 @@ class _Demo:
         moved_at = time.monotonic()
         while time.monotonic() - moved_at < PATIENCE_SECONDS:
             self._progress("settling", len(records) / len(scenario.settled))
+            # First: what is no longer on its way by then is in the journal when that is read.
+            left = await self._left()
             for bet_id in list(waiting):
                 record = await self._journal.bet(bet_id)
                 if record is not None and record.status is BetStatus.SETTLED and record.bet == waiting[bet_id]:
                     records[bet_id] = record.batch_id
                     del waiting[bet_id]
                     moved_at = time.monotonic()
-            if await self._left() == 0:
+            if left == 0:
                 break
             await asyncio.sleep(POLL_SECONDS)
         self._progress("settling", len(records) / len(scenario.settled))
