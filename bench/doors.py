@@ -86,13 +86,16 @@ async def _through(running: BenchStack, door: Door, crowd: Crowd, so_far: int, p
         await settled(running, so_far, placing, lambda part: progress(f"door {door}", part))
     finally:
         placing.cancel()
-    # The last Settlements tell the Batcher, and their bets, that they are done.
+    # The last Settlements tell the Batcher, and their bets, that they are done, and end themselves.
     while (await running.intake.status(0)).in_flight:  # noqa: ASYNC110 - it is another process that ends this
         await asyncio.sleep(POLL_SECONDS)
     batches = [batch.batch_id for batch in books.settled_batches(running.journal, f"{crowd.name}-")]
     own = [names.bet_workflow_id(bet.bet_id) for bet in crowd.stream()] if door is Door.WORKFLOW else []
+    client = running.stack.client
+    for workflow_id in (*batches, *own):
+        await client.get_workflow_handle(workflow_id).result()
     cost = await _batcher_cost(running) - before
-    cost += await cost_of(running.stack.client, [(workflow_id, None) for workflow_id in (*batches, *own)])
+    cost += await cost_of(client, [(workflow_id, None) for workflow_id in (*batches, *own)])
     return DoorCost(
         door=door,
         bets=crowd.bets,
