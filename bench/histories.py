@@ -20,16 +20,15 @@ from temporalio.api.enums.v1 import EventType, TimeoutType, WorkflowTaskFailedCa
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client
 
-from activities.heartbeats import HEARTBEATS_PER_TIMEOUT
+from activities.heartbeats import HEARTBEAT_AFTER
 
 READS_AT_ONCE: Final = 8
 NANOSECONDS: Final = 10**9
 LOCAL_ACTIVITY: Final = "core_local_activity"
 """What sdk-core calls its markers of local activities."""
 
-FIRST_HEARTBEAT: Final = 1 / HEARTBEATS_PER_TIMEOUT
 HEARTBEAT_THROTTLE: Final = 0.8
-"""Of the heartbeat time-out: when our activities first send one, and how long after it the SDK sends the next at the earliest."""
+"""How much of the heartbeat time-out the SDK lets go by between two of them."""
 
 _ACTIONS: Final = {
     EventType.EVENT_TYPE_TIMER_STARTED: 1,
@@ -99,7 +98,7 @@ def actions_of(events: Iterable[HistoryEvent]) -> Counter[str]:
         elif kind == EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
             of = event.activity_task_completed_event_attributes.scheduled_event_id
             name, timeout_seconds = scheduled[of]
-            if timeout_seconds and (after_first := (at - started[of]) / timeout_seconds - FIRST_HEARTBEAT) >= 0:
+            if timeout_seconds and (after_first := (at - started[of]) / timeout_seconds - HEARTBEAT_AFTER) >= 0:
                 found["heartbeat"] += 1 + int(after_first / HEARTBEAT_THROTTLE)
         elif kind == EventType.EVENT_TYPE_MARKER_RECORDED:
             marker = event.marker_recorded_event_attributes

@@ -67,6 +67,9 @@ MAX_CARRIED_OVERFLOW: Final = MAX_BETS_PER_PARKING
 MAX_BETS_STARTING: Final = 512
 """Of batches whose Settlements are started at once."""
 
+EVENTS_WITHOUT_UPDATE: Final = 20
+"""After so many events a lane counts as one that gets no updates."""
+
 MAX_SIGNALS_PER_RUN: Final = 2_500
 """A quarter of what Temporal allows a run, so that continue-as-new comes in time however many come meanwhile."""
 
@@ -145,6 +148,7 @@ class Batcher:
         self._metrics = LaneMetrics(self._lane, self._state.counters)
         self._begun = request.begun or workflow.info().workflow_start_time
         self._signals = 0
+        self._updated_at = 0
         self._trouble: dict[str, str] = {}
         self._shown_state: LaneState | None = None
         self._unread = ""
@@ -185,6 +189,7 @@ class Batcher:
     @workflow.update(name=names.PLACE_BETS)
     def place_bets(self, bets: Any) -> list[BetOutcome]:
         """Takes many bets as JSON; each is answered by itself: accepted, duplicate or rejected with its reason."""
+        self._updated_at = workflow.info().get_current_history_length()
         return [self._take(bet, sent_as=bet) for bet in bets]
 
     @place_bets.validator
@@ -791,7 +796,17 @@ class Batcher:
             bound is not None and info.get_current_history_length() >= bound
         )
         # The next run would begin with the first page of what this one hears, and might never come to the last.
-        return (is_long and not self._hearing) or self._signals >= MAX_SIGNALS_PER_RUN
+        is_due = is_long and not self._hearing and self._is_quiet()
+        return is_due or self._signals >= MAX_SIGNALS_PER_RUN
+
+    def _is_quiet(self) -> bool:
+        """Whether clients wait for the answers of this very task, so that of them nothing comes in before it is done.
+
+        Temporal refuses to continue as new what something has come in for meanwhile. The task is then tried again from the beginning of
+        the history, which takes so long that more has come in. Where there are no updates, one moment is as good as another.
+        """
+        since_update = workflow.info().get_current_history_length() - self._updated_at
+        return since_update == 0 or since_update > EVENTS_WITHOUT_UPDATE
 
     def _show(self) -> None:
         lane_state = self._lane_state()

@@ -29,6 +29,9 @@ PROMPT_TIMEOUT: Final = timedelta(seconds=5)
 HEARTBEAT_TIMEOUT: Final = timedelta(seconds=10)
 """How long a killed worker's long activity goes unnoticed."""
 
+CONFIRM_HEARTBEAT_TIMEOUT: Final = timedelta(seconds=20)
+"""The same for one that waits for finality, which takes some 13 seconds and so as a rule no heartbeat."""
+
 SHORT_CALL_TIMEOUT: Final = timedelta(seconds=30)
 """One attempt at a few statements of SQL."""
 

@@ -478,7 +478,7 @@ class Settlement:
                     Submitting.confirm_settlement,
                     request,
                     start_to_close_timeout=policies.CONFIRM_TIMEOUT,
-                    heartbeat_timeout=policies.HEARTBEAT_TIMEOUT,
+                    heartbeat_timeout=policies.CONFIRM_HEARTBEAT_TIMEOUT,
                     retry_policy=policies.RETRY_FOR_A_WHILE,
                     summary=f"batch {state.number}, {state.attempts} signed{', until final' if until_final else ''}",
                 )

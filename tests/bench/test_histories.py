@@ -81,7 +81,7 @@ def test_every_attempt_at_an_activity_and_every_heartbeat_that_is_sent_is_an_act
         event(5, "ACTIVITY_TASK_STARTED", seconds=19, scheduled_event_id=4, attempt=1),
         event(6, "ACTIVITY_TASK_COMPLETED", seconds=60, scheduled_event_id=4),
     ]
-    # Heartbeats: the first after 5 of its 17 seconds, another 8 seconds later.
+    # Heartbeats: the first after 7.5 of its 17 seconds, another 8 seconds later.
     assert actions_of(history) == {"activity confirm_settlement": 3, "activity record_status": 1, "heartbeat": 2}
 
 
