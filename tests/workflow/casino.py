@@ -56,8 +56,8 @@ POLL_SECONDS: Final = 0.01
 QUERY_TIMEOUT: Final = timedelta(seconds=2)
 SHORTEST_SKIP: Final = timedelta(milliseconds=500)
 LONGEST_SKIP: Final = timedelta(minutes=10)
-WORK_PER_SKIP: Final = 100
-MOST_WORK: Final = timedelta(milliseconds=500)
+WORK_PER_SKIP: Final = 1_000
+MOST_WORK: Final = timedelta(milliseconds=100)
 """How much shorter than what is skipped the time between two skips is, and how long at most."""
 
 
