@@ -61,8 +61,8 @@ if TYPE_CHECKING:
 
 WORKFLOWS: Final = [Batcher, Settlement, BetWorkflow, Reconciliation, CircuitsWorkflow]
 RUNNER: Final = UnsandboxedWorkflowRunner()
-"""A sandbox costs as much as the rest of a workflow's steps, and would let our own modules through as they are in any case: it would make
-all their models anew for every batch. `tests/workflow` runs them in the sandbox, where what is not deterministic is refused."""
+"""A sandbox costs CPU time at every step, and would have to let our own modules through as they are in any case: else it makes all their
+models anew for every batch. `tests/workflow` runs them in the sandbox, where what is not deterministic is refused."""
 
 WORKFLOW_STEP_PATIENCE: Final = timedelta(seconds=10)
 """How long one step of a workflow may take: as long as Temporal waits for its task. The SDK's own 2 seconds are less than a worker on a

@@ -1,8 +1,7 @@
 """Whether anything grows that must not: many bets in one go, and how throughput, memory and the journal stand at the end of them.
 
-Throughput: of the last tenth of the bets that were settled while bets still came, over the first tenth, the first batches left out: as many
-as a lane has in flight. Memory: of worker and client, the median of the last quarter of that time over that of the second. The first
-quarter is left out: caches fill.
+Throughput: of the last tenth of the bets that were settled while bets still came, over the first tenth. Memory: of worker and client, the
+median of the last quarter of that time over that of the second. The first quarter is left out: caches fill.
 """
 
 import asyncio
@@ -99,9 +98,7 @@ async def measure(where: Where, progress: Progress, bets: int | None, *, quick: 
         found = await audit(running, crowd.bets)
         batches = books.settled_batches(running.journal)
     assert flood.ended_at is not None
-    # Before so many are settled, nothing is as yet confirmed beside what is proven.
-    steady = batches[lanes.max_batches_in_flight :]
-    rates = tenths([(batch.confirmed_at, batch.bets) for batch in steady if batch.confirmed_at <= flood.ended_at])
+    rates = tenths([(batch.confirmed_at, batch.bets) for batch in batches if batch.confirmed_at <= flood.ended_at])
     held = {name: memory.quarters(name, flood.began_at, flood.ended_at) for name in memory.samples}
     ratios = {name: round(last / second, 3) for name, (second, last) in held.items()}
     return Growth(
