@@ -473,7 +473,7 @@ class Batcher:
         settlement_id = cut.batch_id(self._lane)
         state.in_flight[settlement_id] = len(bets)
         try:
-            await workflow.start_child_workflow(
+            settlement = await workflow.start_child_workflow(
                 Settlement.run,
                 SettlementInput(
                     lane=self._lane,
@@ -499,6 +499,8 @@ class Batcher:
                 partial(self._is_done, settlement_id), partial(self._show_trouble, "starting")
             ):
                 state.in_flight.pop(settlement_id, None)
+        else:
+            settlement.add_done_callback(_leave_to_others)
 
     async def _is_done(self, settlement_id: str) -> bool:
         return await workflow.execute_activity_method(
@@ -821,3 +823,9 @@ class Batcher:
             f"accepted {state.counters.accepted}, duplicates {state.counters.duplicates}, "
             f"rejected {state.counters.rejected}, batches {state.counters.batches}\n\n{self._all_trouble()}"
         )
+
+
+def _leave_to_others(settlement: asyncio.Task[Any]) -> None:
+    """Takes note of how a Settlement has ended: else its failure would be logged as one that nobody has asked for."""
+    if not settlement.cancelled():
+        settlement.exception()

@@ -193,10 +193,14 @@ async def test_an_attempt_that_failed_on_chain_for_want_of_a_house_is_followed_b
     if not by_itself:
         await handle.signal(Settlement.retry)
     assert (await casino.result(handle)).settled == len(WINS)
-    assert await statuses(casino) == [
+    # It may have tried again by itself before the top-up.
+    found = await statuses(casino)
+    tries = (len(found) - len(ALL_THE_WAY)) // 4
+    assert tries >= 9
+    assert found == [
         *ALL_THE_WAY[:4],
         BatchStatus.FAILED,
-        *[*ALL_THE_WAY[:3], BatchStatus.FAILED] * 8,
+        *[*ALL_THE_WAY[:3], BatchStatus.FAILED] * (tries - 1),
         *ALL_THE_WAY,
     ]
     (batch,) = await casino.batches()
