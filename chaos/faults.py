@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any, Final
 
-import httpx2
+from aiohttp import ClientError, ClientSession, ClientTimeout
 
 REQUEST_SECONDS: Final = 5.0
 RETRY_SECONDS: Final = 0.3
@@ -22,11 +22,12 @@ class FaultExtension:
     async def call(self, method: str, parameters: list[Any]) -> Any:
         """Raises `ExtensionRefused`. Repeated until there is an answer: none of the calls harms by being made twice."""
         request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters}
-        async with httpx2.AsyncClient(timeout=REQUEST_SECONDS) as http:
+        async with ClientSession(timeout=ClientTimeout(REQUEST_SECONDS), raise_for_status=True) as http:
             while True:
                 try:
-                    answer = (await http.post(self._url, json=request)).raise_for_status().json()
-                except (httpx2.HTTPError, ValueError):
+                    async with http.post(self._url, json=request) as response:
+                        answer = await response.json()
+                except (ClientError, TimeoutError, ValueError):
                     await asyncio.sleep(RETRY_SECONDS)
                     continue
                 if "error" in answer:

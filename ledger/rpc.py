@@ -11,11 +11,13 @@ import asyncio
 import base64
 import binascii
 from collections.abc import Awaitable, Callable, Sequence
+from functools import cache
 from types import TracebackType
 from typing import Annotated, Any, Final, Generic, Literal, Self, TypeAlias, TypeVar
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
-import httpx2
+from aiohttp import ClientConnectorError, ClientError, ClientResponseError, ClientSession, ClientTimeout, InvalidURL
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -23,13 +25,12 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
+    TypeAdapter,
     ValidationError,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
-from solana.exceptions import SolanaRpcException
-from solana.rpc.async_api import AsyncClient
-from solana.rpc.jsonrpc import JsonRpcRequest, SolanaJsonRpcError
+from solana.rpc.jsonrpc import JsonRpcRequest, JsonRpcResponseEnvelope, SolanaJsonRpcError
 from solders.hash import Hash, ParseHashError
 from solders.pubkey import Pubkey
 
@@ -37,9 +38,6 @@ from settlement.errors import CroupierError, LedgerMisconfigured, LedgerUnavaila
 
 REQUEST_SECONDS: Final = 20.0
 """A node that has not answered in full by then counts as unavailable."""
-
-IDLE_CONNECTIONS: Final = 4
-"""Kept open to a node. Before each request all of them are looked at, whether the node has closed them."""
 
 MAX_ACCOUNTS_PER_REQUEST: Final = 100
 """`getMultipleAccounts` takes no more."""
@@ -108,6 +106,8 @@ U64: TypeAlias = Annotated[int, Field(ge=0, le=2**64 - 1)]
 
 TransactionError: TypeAlias = str | dict[str, JsonValue]
 """As serde writes it: `"AccountNotFound"` or `{"InstructionError": [0, {"Custom": 1}]}`."""
+
+_HEADERS: Final = {"Content-Type": "application/json"}
 
 _T = TypeVar("_T")
 
@@ -313,9 +313,8 @@ class RpcClient:
     def __init__(self, url: str) -> None:
         """`url` may hold a provider's key, which is why only `name` is ever shown."""
         self.name = display_name(url)
-        self._client = AsyncClient(
-            url, timeout=REQUEST_SECONDS, max_transport_retries=0, max_keepalive_connections=IDLE_CONNECTIONS
-        )
+        self._url = url
+        self._opened: ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -327,7 +326,8 @@ class RpcClient:
 
     async def aclose(self) -> None:
         """Closes the connections."""
-        await self._client.close()
+        if self._opened is not None:
+            await self._opened.close()
 
     @property
     def nodes(self) -> "Sequence[RpcClient]":
@@ -456,12 +456,14 @@ class RpcClient:
         request = JsonRpcRequest(method=method, params=params)
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
-                return await self._client.send_rpc_request(request, result_type)
+                answer = await self._post(request.to_json())
+            result = JsonRpcResponseEnvelope.model_validate_json(answer).unwrap_result(method=method)
+            return _adapter(result_type).validate_python(result)
         except SolanaJsonRpcError as error:
             raise self._coded(method, error) from None
-        except SolanaRpcException as error:
-            # No cause is chained here: its text holds the whole URL, and causes end up in histories and logs.
-            raise LedgerUnavailable(f"{self.name} gave no answer to {method}: {_reason(error.__cause__)}") from None
+        except ClientError as error:
+            # No cause is chained here: its text may hold the whole URL, and causes end up in histories and logs.
+            raise LedgerUnavailable(f"{self.name} gave no answer to {method}: {_reason(error)}") from None
         except TimeoutError:
             raise LedgerUnavailable(f"{self.name} gave no answer to {method} within {REQUEST_SECONDS:g} s") from None
         except ValidationError:
@@ -471,6 +473,20 @@ class RpcClient:
         except BaseException as error:
             # A panic in native code is no `Exception`, and would pass every handler above an activity.
             raise LedgerUnavailable(f"the client of {self.name} broke down in {method}: {error}") from error
+
+    async def _post(self, request: str) -> bytes:
+        """The body of the answer. Raises `ClientError`, as which anything but success counts."""
+        async with self._session.post(self._url, data=request, headers=_HEADERS, allow_redirects=False) as response:
+            if not 200 <= response.status < 300:
+                raise ClientResponseError(response.request_info, response.history, status=response.status)
+            return await response.read()
+
+    @property
+    def _session(self) -> ClientSession:
+        # Made at the first request: it belongs to the event loop that runs then.
+        if self._opened is None:
+            self._opened = ClientSession(timeout=ClientTimeout(total=None), proxy=_proxy_to(self._url))
+        return self._opened
 
     def _coded(self, method: str, error: SolanaJsonRpcError) -> CroupierError:
         said = f"{self.name} answered {method} with {error.code}: {error.message}"
@@ -488,15 +504,25 @@ def display_name(url: str) -> str:
     return f"{parts.scheme}://{parts.hostname}{port}"
 
 
-def _reason(error: BaseException | None) -> str:
+@cache
+def _adapter(result_type: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(result_type)
+
+
+def _proxy_to(url: str) -> str | None:
+    """What the environment's `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` say of the node."""
+    parts = urlsplit(url)
+    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
+
+
+def _reason(error: ClientError) -> str:
     match error:
-        case httpx2.HTTPStatusError():
-            code = error.response.status_code
-            hint = _HTTP_HINTS.get(code)
-            return f"HTTP {code}; {hint}" if hint else f"HTTP {code}"
-        case httpx2.TimeoutException():
-            return f"none within {REQUEST_SECONDS:g} s"
-        case httpx2.ConnectError():
-            return f"nothing listens there, or the network is down ({error})"
+        case ClientResponseError():
+            hint = _HTTP_HINTS.get(error.status)
+            return f"HTTP {error.status}; {hint}" if hint else f"HTTP {error.status}"
+        case ClientConnectorError():
+            return f"nothing listens there, or the network is down ({error.strerror})"
+        case InvalidURL():
+            return "its URL cannot be used: look at CROUPIER_RPC_URL"
         case _:
             return f"{type(error).__name__}: {error}"

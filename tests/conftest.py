@@ -1,9 +1,7 @@
 """What holds for all tests."""
 
-import functools
 from typing import Any, Final
 
-import httpcore2
 import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
@@ -20,9 +18,6 @@ FIRST: Final = (
 
 SHOWN: Final = "shown"
 """A property that a test records of itself, for the summary: what a search has covered is part of its result."""
-
-# Tests open hundreds of clients, none of which leaves this machine: they need not each read the authorities' certificates.
-httpcore2.default_ssl_context = functools.cache(httpcore2.default_ssl_context)
 
 # A machine may be slow at any moment: how long an example takes says nothing about it.
 settings.register_profile("shared machine", deadline=None)

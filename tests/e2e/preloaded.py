@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import Any, Final
 
 LIBRARIES: Final = (
-    *("alembic.command", "httpx2", "pydantic_settings", "rich.progress", "rich.table", "solana.rpc.async_api"),
+    *("aiohttp", "alembic.command", "pydantic_settings", "rich.progress", "rich.table", "solana.rpc.jsonrpc"),
     *("solders.litesvm", "sqlalchemy.dialects.postgresql", "sqlalchemy.dialects.sqlite", "sqlalchemy.ext.asyncio"),
     *("structlog", "temporalio.contrib.pydantic", "temporalio.worker", "typer"),
 )

@@ -153,10 +153,10 @@ async def test_a_native_panic_does_not_tear_down_the_worker(client: RpcClient, m
     class PanicException(BaseException):
         """As pyo3's, which is no `Exception`."""
 
-    async def panic(*_: object) -> None:
+    def panic(*_: object, **__: object) -> None:
         raise PanicException("called `Option::unwrap()` on a `None` value")
 
-    monkeypatch.setattr("solana.rpc.async_api.AsyncClient.send_rpc_request", panic)
+    monkeypatch.setattr("aiohttp.ClientSession.post", panic)
     with pytest.raises(LedgerUnavailable):
         await client.epoch_info("finalized")
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import httpx2
+from aiohttp import ClientSession
 from pydantic import AnyUrl
 from solders.keypair import Keypair
 from solders.pubkey import Pubkey
@@ -577,11 +577,9 @@ class Stage:
 
     async def call(self, method: str, *params: Any) -> Any:
         """A JSON-RPC request to the node as anybody may send it."""
-        async with httpx2.AsyncClient() as http:
-            reply = await http.post(
-                self.url, json={"jsonrpc": "2.0", "id": 1, "method": method, "params": list(params)}
-            )
-        answer = reply.json()
+        request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": list(params)}
+        async with ClientSession() as http, http.post(self.url, json=request) as response:
+            answer = await response.json()
         assert "error" not in answer, answer["error"]
         return answer["result"]
 
