@@ -13,6 +13,7 @@ from typing import Final
 
 from embedded.processes import ChildFailed, free_port
 from settlement.limits import MAX_BUFFERED_EVENT_BYTES, MAX_BUFFERED_EVENTS, MAX_IN_FLIGHT_UPDATE_BYTES
+from workflows.visibility import SEARCH_ATTRIBUTES
 
 HOST: Final = "127.0.0.1"
 TEMPORAL_SETTINGS: Final = {
@@ -35,7 +36,7 @@ TEMPORAL_OPTIONS: Final = tuple(
 )
 """The same as the dev server takes them."""
 
-TEMPORAL_ENVIRONMENT: Final = ("env", "GOGC=400")
+TEMPORAL_ENVIRONMENT: Final = ("env", "GOGC=400", "GOMAXPROCS=1")
 """Go's collector runs less often than by default, at some memory: less of two cores that all share."""
 
 TEMPORAL_PORT: Final = 7233
@@ -49,6 +50,8 @@ TEMPORAL_READY: Final = "Temporal Server:"
 LEDGER_READY: Final = "ready at"
 WORKER_READY: Final = "worker ready"
 """What a process prints once it serves."""
+
+_TYPES: Final = {int: "Int", str: "Keyword"}
 
 BIN: Final = Path(sys.executable).parent
 ROOT: Final = Path(__file__).parent.parent
@@ -133,6 +136,9 @@ class Site:
             # As durable as SQLite's default, at three quarters of the work.
             *("--sqlite-pragma", "journal_mode=wal"),
             *TEMPORAL_OPTIONS,
+            # Known before anybody asks, they need not be looked for at every request, as the dev server does by itself.
+            *("--dynamic-config-value", "system.forceSearchAttributesCacheRefreshOnRead=false"),
+            *(part for key in SEARCH_ATTRIBUTES for part in ("--search-attribute", f"{key.name}={_TYPES[key.value_type]}")),
         ]
 
     def ledger_command(self, slot_ms: int) -> list[str | Path]:
