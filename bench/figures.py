@@ -47,6 +47,23 @@ def steady_window(done: Sequence[tuple[float, int]], ramp_share: float = RAMP_SH
     return Window(start, end, counted)
 
 
+def split(done: Sequence[tuple[float, int]], first: int) -> tuple[list[tuple[float, int]], list[tuple[float, int]]]:
+    """What was done until `first` were, and the rest, which begins when that ends. `done`: as in `steady_window`. Raises `TooShort`."""
+    so_far = 0
+    for place, (_, count) in enumerate(done):
+        so_far += count
+        if so_far >= first:
+            return list(done[: place + 1]), list(done[place:])
+    raise TooShort(f"of {first} bets {so_far} were done: place more")
+
+
+def rate_of(done: Sequence[tuple[float, int]]) -> float:
+    """Per second, from the first moment on. `done`: as in `steady_window`. Raises `TooShort`."""
+    if len(done) < 2 or done[-1][0] <= done[0][0]:
+        raise TooShort(f"{len(done)} batches are too few to tell a rate: place more bets")
+    return sum(count for _, count in done[1:]) / (done[-1][0] - done[0][0])
+
+
 def tenths(done: Sequence[tuple[float, int]]) -> list[float]:
     """The rate in each tenth of what was done, in order, from the first moment on. `done`: as in `steady_window`. Raises `TooShort`."""
     total, so_far = sum(count for _, count in done[1:]), 0

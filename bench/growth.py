@@ -1,7 +1,9 @@
 """Whether anything grows that must not: many bets in one go, and how throughput, memory and the journal stand at the end of them.
 
-Throughput: of the last tenth of the bets that were settled while bets still came, over the first tenth. Memory: of worker and client, the
-median of the last quarter of that time over that of the second. The first quarter is left out: caches fill.
+Throughput: of the last tenth of the bets that were settled while bets still came, over the first tenth. As many as a tenth are placed
+before them and not counted: until the first of all is final, nothing has to be confirmed, and proofs have the machine to themselves.
+Memory: of worker and client, the median of the last quarter of that time over that of the second. The first quarter is left out: caches
+fill.
 """
 
 import asyncio
@@ -16,7 +18,7 @@ from rich.console import Console
 
 from bench import books
 from bench.end_to_end import ONE_LANE
-from bench.figures import tenths
+from bench.figures import rate_of, split, tenths
 from bench.flood import Flood
 from bench.settling import Audit, audit, settled
 from bench.site import Where, bench_stack
@@ -40,7 +42,7 @@ WORKER: Final = "worker"
 class Growth(BaseModel):
     """Throughput and memory as ratios of late over early. `resident_mb`: by process, in the second quarter and in the last.
 
-    `memory`: the greater of worker's and client's.
+    `memory`: the greater of worker's and client's. `tenths`: bets a second in each of them, `warm_up` in what came before.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -48,6 +50,8 @@ class Growth(BaseModel):
     bets: int
     seconds: float
     throughput: float
+    warm_up: float
+    tenths: list[float]
     memory: float
     memory_by_process: dict[str, float]
     resident_mb: dict[str, tuple[float, float]]
@@ -80,7 +84,9 @@ class _Memory:
 
 async def measure(where: Where, progress: Progress, bets: int | None, *, quick: bool) -> Growth:
     """On a stack of its own. `bets`: how many instead of `BETS`. Raises `NotSettled`, `CroupierError`, `ChildFailed`."""
-    crowd = Crowd("growth", Mix.FEW, bets=bets or (QUICK_BETS if quick else BETS), players=PLAYERS)
+    counted = bets or (QUICK_BETS if quick else BETS)
+    warm_up = counted // 10
+    crowd = Crowd("growth", Mix.FEW, bets=warm_up + counted, players=PLAYERS)
     flood = Flood()
     lanes = QUICK_LANE if quick else ONE_LANE
     async with bench_stack(where, "growth", lanes, progress) as running:
@@ -98,13 +104,17 @@ async def measure(where: Where, progress: Progress, bets: int | None, *, quick: 
         found = await audit(running, crowd.bets)
         batches = books.settled_batches(running.journal)
     assert flood.ended_at is not None
-    rates = tenths([(batch.confirmed_at, batch.bets) for batch in batches if batch.confirmed_at <= flood.ended_at])
+    done = [(batch.confirmed_at, batch.bets) for batch in batches if batch.confirmed_at <= flood.ended_at]
+    early, late = split(done, warm_up)
+    rates = tenths(late)
     held = {name: memory.quarters(name, flood.began_at, flood.ended_at) for name in memory.samples}
     ratios = {name: round(last / second, 3) for name, (second, last) in held.items()}
     return Growth(
-        bets=crowd.bets,
+        bets=counted,
         seconds=round(flood.seconds, 1),
         throughput=round(rates[-1] / rates[0], 3),
+        warm_up=round(rate_of(early), 1),
+        tenths=[round(rate, 1) for rate in rates],
         memory=max(ratios[WORKER], ratios[CLIENT]),
         memory_by_process=ratios,
         resident_mb=held,
@@ -118,6 +128,9 @@ def show(console: Console, growth: Growth) -> None:
     console.print(
         f"{growth.bets:,} bets in one go, in {growth.seconds:,} s: throughput of the last tenth over the first {growth.throughput}; "
         f"journal {growth.journal_bytes_per_bet:,} bytes a bet"
+    )
+    console.print(
+        f"bets a second by tenths: {', '.join(f'{rate:,.0f}' for rate in growth.tenths)}; before them {growth.warm_up:,.0f}"
     )
     for name, (second, last) in growth.resident_mb.items():
         console.print(

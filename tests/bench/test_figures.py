@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.figures import TooShort, percentile, steady_window, tenths
+from bench.figures import TooShort, percentile, rate_of, split, steady_window, tenths
 
 
 def test_a_steady_rate_leaves_out_how_a_run_begins_and_ends() -> None:
@@ -41,3 +41,14 @@ def test_a_percentile_is_a_value_that_was_measured() -> None:
     assert percentile([7.0], 50) == percentile([7.0], 99) == 7
     with pytest.raises(ValueError, match="of nothing"):
         percentile([], 50)
+
+
+def test_what_came_first_is_told_apart_from_the_rest_which_begins_when_it_ends() -> None:
+    done = [(float(at), 50) for at in range(10)]
+    first, rest = split(done, 125)
+    assert (first[-1], rest[0], rest[-1]) == ((2.0, 50), (2.0, 50), (9.0, 50))
+    assert rate_of(first) == rate_of(rest) == 50
+    with pytest.raises(TooShort):
+        split(done, 501)
+    with pytest.raises(TooShort):
+        rate_of(done[:1])
