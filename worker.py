@@ -150,7 +150,7 @@ def settlement_activities(
         taking_over.take_over,
         taking_over.unheard_signals,
         taking_over.overflow,
-        taking_over.is_done,
+        taking_over.done_of,
         Recovering(journal, ledger, settlements, intake).recover_lane,
         Reconciling(journal, ledger).reconcile_lane,
         CircuitReading(ledger).read_circuits,

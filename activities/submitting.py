@@ -47,7 +47,8 @@ class ConfirmRequest(BaseModel):
 
     `send`: they are to be sent first, the latest having just been signed. `submitted_sequence`: number of the transition to Submitted
     that this makes, None if the batch was there before; `confirmed_sequence`: of that to Confirmed. `until_final`: the batch is
-    Confirmed, at a commitment that a fork can undo, and is watched until none can.
+    Confirmed, at a commitment that a fork can undo, and is watched until none can. `started_by`: the run of the lane's Batcher whose
+    child the batch's workflow is, None if it is nobody's.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -59,6 +60,7 @@ class ConfirmRequest(BaseModel):
     send: bool = False
     submitted_sequence: int | None = None
     until_final: bool = False
+    started_by: str | None = None
 
 
 class ConfirmOutcome(BaseModel):
@@ -132,7 +134,8 @@ class Submitting:
                     await self._send(request)
                 verdict = await self._confirm(request)
                 is_news = verdict.standing is Standing.SETTLED and not request.until_final
-                return ConfirmOutcome(verdict=verdict, lane_told=is_news and await self._tell_lane(request))
+                lane_told = is_news and await self._tell_lane(request, ends_now=verdict.final)
+                return ConfirmOutcome(verdict=verdict, lane_told=lane_told)
 
     async def _send(self, request: ConfirmRequest) -> None:
         for attempt in request.live:
@@ -209,10 +212,16 @@ class Submitting:
         )
         return verdict
 
-    async def _tell_lane(self, request: ConfirmRequest) -> bool:
-        """Makes room in the lane at less cost for Temporal than a signal from the workflow, which tells it if this fails."""
+    async def _tell_lane(self, request: ConfirmRequest, *, ends_now: bool) -> bool:
+        """Makes room in the lane at less cost for Temporal than a signal from the workflow, which tells it if this fails.
+
+        `ends_now`: the workflow ends upon this, which the Batcher's run that started it hears by itself, if that still runs.
+        """
+        lane, started_by = request.statement.lane, request.started_by
         try:
-            return await self._intake.tell_closed(request.statement.lane, request.batch_id)
+            if ends_now and started_by is not None and await self._intake.is_run(lane, started_by):
+                return True
+            return await self._intake.tell_closed(lane, request.batch_id)
         except (LaneUnavailable, TemporalRefused) as error:
             logger.info("lane_not_told", batch_id=request.batch_id, error=str(error))
             return False

@@ -91,10 +91,12 @@ class TakingOver:
             return await self._predecessors.overflow(request.lane, request.run_id, request.start, OVERFLOW_PER_PAGE)
 
     @activity.defn
-    async def is_done(self, batch_id: str) -> bool:
-        """Whether the batch's Settlement has completed, and so may have told its end before anybody listened."""
+    async def done_of(self, batch_ids: list[str]) -> list[str]:
+        """Those of the batches whose Settlement has completed, and so may have told its end to nobody who listened."""
         with application_errors():
-            return await self._settlements.execution(batch_id) is Execution.COMPLETED
+            return [
+                batch_id for batch_id in batch_ids if await self._settlements.execution(batch_id) is Execution.COMPLETED
+            ]
 
     async def _bring_rejections(self, lane: int, run_id: str) -> None:
         start = 0

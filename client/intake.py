@@ -95,6 +95,17 @@ class TemporalIntake:
                 return False
         return True
 
+    async def is_run(self, lane: int, run_id: str) -> bool:
+        """Whether this run of the lane's Batcher is the one that runs now."""
+        with temporal_errors(names.batcher_id(lane), TemporalRefused):
+            try:
+                latest = await self._batcher(lane).describe()
+            except RPCError as error:
+                if error.status is RPCStatusCode.NOT_FOUND:
+                    return False
+                raise
+        return latest.run_id == run_id and latest.status is WorkflowExecutionStatus.RUNNING
+
     async def tell_closed(self, lane: int, batch_id: str) -> bool:
         """Tells the lane's Batcher that a batch is done; whether there was one to tell."""
         batcher_id = names.batcher_id(lane)

@@ -138,7 +138,11 @@ class Site:
             *TEMPORAL_OPTIONS,
             # Known before anybody asks, they need not be looked for at every request, as the dev server does by itself.
             *("--dynamic-config-value", "system.forceSearchAttributesCacheRefreshOnRead=false"),
-            *(part for key in SEARCH_ATTRIBUTES for part in ("--search-attribute", f"{key.name}={_TYPES[key.value_type]}")),
+            *(
+                part
+                for key in SEARCH_ATTRIBUTES
+                for part in ("--search-attribute", f"{key.name}={_TYPES[key.value_type]}")
+            ),
         ]
 
     def ledger_command(self, slot_ms: int) -> list[str | Path]:

@@ -31,8 +31,9 @@ class SignatureWatch:
         answers = [self._waiting.setdefault(signature, loop.create_future()) for signature in signatures]
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._look())
-        # Others may wait for the same answer.
-        return list(await asyncio.gather(*map(asyncio.shield, answers)))
+        # Others may wait for the same answers: whoever gives up waiting must not cancel them.
+        await asyncio.wait(answers)
+        return [answer.result() for answer in answers]
 
     async def _look(self) -> None:
         asked: dict[str, asyncio.Future[SignatureStatus | None]] = {}

@@ -114,6 +114,10 @@ class Intake(Protocol):
         """Starts the lane's Batcher if the latest run of it has ended; whether it did. Raises `LaneUnavailable`, `TemporalRefused`."""
         ...
 
+    async def is_run(self, lane: int, run_id: str) -> bool:
+        """Whether this run of the lane's Batcher is the one that runs now. Raises `LaneUnavailable`, `TemporalRefused`."""
+        ...
+
     async def tell_closed(self, lane: int, batch_id: str) -> bool:
         """Frees the batch's slot in the lane's Batcher; False if none runs. Raises `LaneUnavailable`, `TemporalRefused`."""
         ...

@@ -70,6 +70,10 @@ MAX_BETS_STARTING: Final = 512
 EVENTS_WITHOUT_UPDATE: Final = 20
 """After so many events a lane counts as one that gets no updates."""
 
+FIRST_INHERITED_PAUSE: Final = timedelta(seconds=5)
+INHERITED_PAUSE: Final = timedelta(minutes=1)
+"""After which it is asked about batches that another run has started: soon after that, for then one may have ended unheard."""
+
 MAX_SIGNALS_PER_RUN: Final = 2_500
 """A quarter of what Temporal allows a run, so that continue-as-new comes in time however many come meanwhile."""
 
@@ -154,6 +158,7 @@ class Batcher:
         self._unread = ""
         self._opening_since: datetime | None = None
         self._hearing = False
+        self._own: set[str] = set()
 
     @workflow.run
     async def run(self, request: BatcherInput) -> None:  # noqa: ARG002 - the state was taken up in __init__
@@ -163,7 +168,11 @@ class Batcher:
 
     async def _work(self) -> None:
         beside = asyncio.gather(
-            self._write_rejections(), self._take_over(), self._keep_overflow(), self._keep_showing()
+            self._write_rejections(),
+            self._take_over(),
+            self._keep_overflow(),
+            self._watch_inherited(),
+            self._keep_showing(),
         )
         while not beside.done():
             await self._wait_for_work(beside)
@@ -277,12 +286,11 @@ class Batcher:
 
     @workflow.signal
     def settlement_closed(self, *arguments: Any) -> None:
-        """A Settlement's word that it is done, which makes room for the next."""
+        """A Settlement's word that it is done, which makes room for the next: one whose end this run does not hear by itself."""
         self._signals += 1
         closed = only_argument(ClosedBatch, arguments)
         if closed is not None:
-            if self._state.in_flight.pop(closed.batch_id, None) is not None:
-                self._state.breaker.note_closed()
+            self._free_slot(closed.batch_id)
             if not self._state.opened and len(closed.batch_id) <= MAX_BATCH_ID_CHARS:
                 self._state.closed.append(closed.batch_id)
                 del self._state.closed[:-MAX_REMEMBERED_ENDS]
@@ -496,19 +504,46 @@ class Batcher:
         except WorkflowAlreadyStartedError:
             # The id stands for this very content, so the batch is in good hands; but its end may have been told before.
             if await mending.until_mended(
-                partial(self._is_done, settlement_id), partial(self._show_trouble, "starting")
+                partial(self._done_of, [settlement_id]), partial(self._show_trouble, "starting")
             ):
                 state.in_flight.pop(settlement_id, None)
         else:
-            settlement.add_done_callback(_leave_to_others)
+            self._own.add(settlement_id)
+            settlement.add_done_callback(partial(self._note_ended, settlement_id))
 
-    async def _is_done(self, settlement_id: str) -> bool:
+    def _note_ended(self, settlement_id: str, settlement: asyncio.Task[Any]) -> None:
+        """One that has failed keeps its slot: somebody must start it again, and it will be watched as those of the run before are."""
+        self._own.discard(settlement_id)
+        if not settlement.cancelled() and settlement.exception() is None:
+            self._free_slot(settlement_id)
+
+    def _free_slot(self, settlement_id: str) -> None:
+        if self._state.in_flight.pop(settlement_id, None) is not None:
+            self._state.breaker.note_closed()
+
+    async def _watch_inherited(self) -> None:
+        """Frees slots that nobody else does: of a Settlement that ended just when the run that had started it did, and told that one."""
+        pause = FIRST_INHERITED_PAUSE
+        while True:
+            await workflow.wait_condition(lambda: bool(self._inherited()))
+            await workflow.sleep(pause, summary="have batches of the run before ended?")
+            pause = INHERITED_PAUSE
+            if inherited := self._inherited():
+                show_trouble = partial(self._show_trouble, "inherited")
+                for settlement_id in await mending.until_mended(partial(self._done_of, inherited), show_trouble):
+                    self._free_slot(settlement_id)
+
+    def _inherited(self) -> list[str]:
+        """Batches in flight whose end this run does not hear by itself: it has not started them, or they have failed."""
+        return [settlement_id for settlement_id in self._state.in_flight if settlement_id not in self._own]
+
+    async def _done_of(self, settlement_ids: list[str]) -> list[str]:
         return await workflow.execute_activity_method(
-            TakingOver.is_done,
-            settlement_id,
+            TakingOver.done_of,
+            settlement_ids,
             start_to_close_timeout=policies.SHORT_CALL_TIMEOUT,
             retry_policy=policies.RETRY_UNTIL_DONE,
-            summary="started before: is it done?",
+            summary="started by another run: done?",
         )
 
     # Beside the main loop: what goes into the journal. A journal that takes nothing must not stop the lane.
@@ -823,9 +858,3 @@ class Batcher:
             f"accepted {state.counters.accepted}, duplicates {state.counters.duplicates}, "
             f"rejected {state.counters.rejected}, batches {state.counters.batches}\n\n{self._all_trouble()}"
         )
-
-
-def _leave_to_others(settlement: asyncio.Task[Any]) -> None:
-    """Takes note of how a Settlement has ended: else its failure would be logged as one that nobody has asked for."""
-    if not settlement.cancelled():
-        settlement.exception()

@@ -470,6 +470,7 @@ class Settlement:
             send=state.unsent,
             submitted_sequence=state.submitted_sequence,
             until_final=until_final,
+            started_by=parent.run_id if (parent := workflow.info().parent) else None,
         )
         try:
             outcome = await self._through_outages(

@@ -71,8 +71,8 @@ class Bank:
         )
         return await run(self.submitting.sign_settlement, request)
 
-    async def settle(self) -> ConfirmOutcome:
-        """Takes the batch all the way."""
+    async def settle(self, started_by: str | None = None) -> ConfirmOutcome:
+        """Takes the batch all the way. `started_by`: a run of the lane's Batcher."""
         statement, proved = await self.claimed()
         attempt = await self.sign(statement, proved)
         confirm = ConfirmRequest(
@@ -82,6 +82,7 @@ class Bank:
             send=True,
             submitted_sequence=proved + 1,
             confirmed_sequence=proved + 2,
+            started_by=started_by,
         )
         outcome = await run(self.submitting.confirm_settlement, confirm)
         assert outcome.verdict.standing is Standing.SETTLED
@@ -315,8 +316,20 @@ async def test_a_status_is_recorded_after_all_that_the_journal_has_and_only_once
     assert await bank.record_status(12, BatchStatus.FAILED) == 12
 
 
-async def test_the_lane_hears_of_a_batch_that_has_landed(bank: Bank) -> None:
-    assert (await bank.settle()).lane_told
+@pytest.mark.parametrize("started_by", [None, "a run that has ended since"])
+async def test_the_lane_hears_of_a_batch_that_has_landed(bank: Bank, started_by: str | None) -> None:
+    assert (await bank.settle(started_by)).lane_told
+    assert bank.intake.closed == [(LANE, BATCH)]
+
+
+async def test_a_lane_is_not_told_what_it_hears_by_itself_at_once(bank: Bank) -> None:
+    assert (await bank.settle(started_by=bank.intake.run_id)).lane_told
+    assert bank.intake.closed == []
+
+
+async def test_a_lane_is_told_of_a_batch_that_is_watched_on(bank: Bank) -> None:
+    bank.ledger.finality_lags = True
+    assert (await bank.settle(started_by=bank.intake.run_id)).lane_told
     assert bank.intake.closed == [(LANE, BATCH)]
 
 

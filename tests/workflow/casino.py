@@ -155,6 +155,9 @@ class Casino:
     async def restart_batcher(self, lane: int) -> bool:
         return await self.intake.restart_batcher(lane)
 
+    async def is_run(self, lane: int, run_id: str) -> bool:
+        return await self.intake.is_run(lane, run_id)
+
     async def tell_closed(self, lane: int, batch_id: str) -> bool:
         return await self.intake.tell_closed(lane, batch_id)
 

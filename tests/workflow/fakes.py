@@ -416,9 +416,10 @@ class FakePredecessors:
 
 @dataclass
 class FakeIntake:
-    """Fulfils `settlement.ports.Intake`: lanes that take every bet, and hear which batches are done."""
+    """Fulfils `settlement.ports.Intake`: lanes that take every bet, and hear which batches are done. `run_id`: of their Batchers."""
 
     refusal: CroupierError | None = None
+    run_id: str = "the run that runs"
     closed: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
 
     async def place(self, bet: Bet, *, tracked: bool) -> BetOutcome:  # noqa: ARG002
@@ -426,6 +427,11 @@ class FakeIntake:
 
     async def restart_batcher(self, lane: int) -> bool:  # noqa: ARG002
         return False
+
+    async def is_run(self, lane: int, run_id: str) -> bool:  # noqa: ARG002
+        if self.refusal is not None:
+            raise self.refusal
+        return run_id == self.run_id
 
     async def tell_closed(self, lane: int, batch_id: str) -> bool:
         if self.refusal is not None:

@@ -4,6 +4,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Final
 
+import pytest
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -13,6 +14,7 @@ from settlement.breaker import MAX_REASON_CHARS, Breaker
 from settlement.intake import Answer
 from settlement.lane_queue import KNOWN_DIGEST_BYTES, MAX_RECENT_BETS, LaneQueue
 from settlement.lanes import BatcherState, Cut, QueuedBet, RecentBatch
+from settlement.lifecycle import BatchStatus
 from settlement.limits import (
     MAX_BATCHES_IN_FLIGHT,
     MAX_BET_ID_CHARS,
@@ -121,6 +123,26 @@ async def test_a_batch_in_flight_is_carried_and_still_bounds_the_lane(casino: Ca
     await casino.being_proven()
     assert len(await casino.batches()) == 1
     casino.prover.gate.set()
+    await casino.idle()
+    await casino.assert_settled_once(bets)
+
+
+async def test_a_batch_that_ends_just_when_its_lane_continues_is_asked_about_and_makes_room(
+    casino: Casino, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nobody_has_continued(_lane: int, _run_id: str) -> bool:
+        return True
+
+    monkeypatch.setattr(casino, "is_run", nobody_has_continued)
+    await casino.open_lane(continue_as_new_after_events=EVENTS, max_bets=1, max_in_flight=1)
+    casino.prover.gate.clear()
+    bets = some_bets(2)
+    await casino.place_many(bets)
+    await signal_until_continued(casino, "resume")
+    casino.prover.gate.set()
+    await casino.reaches(bets[:1], BatchStatus.CONFIRMED)
+    # Neither run has heard of it.
+    assert (await casino.status()).in_flight
     await casino.idle()
     await casino.assert_settled_once(bets)
 

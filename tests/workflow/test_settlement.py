@@ -269,6 +269,19 @@ async def test_a_lane_that_the_activity_cannot_tell_is_told_by_the_workflow(
     await casino.assert_settled_once(bets)
 
 
+async def test_a_lane_hears_once_that_a_batch_of_its_own_has_ended(casino: Casino) -> None:
+    lane = await casino.open_lane(max_bets=2)
+    bets = some_bets(2)
+    await casino.place_many(bets)
+    await casino.idle()
+    history = await lane.fetch_history()
+    types = [event.event_type for event in history.events]
+    assert types.count(EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_COMPLETED) == 1
+    signals = [event.workflow_execution_signaled_event_attributes.signal_name for event in history.events]
+    assert "settlement_closed" not in signals
+    await casino.assert_settled_once(bets)
+
+
 async def test_a_settlement_outlives_the_lane_that_started_it(casino: Casino) -> None:
     await casino.open_lane(max_bets=2)
     casino.prover.gate.clear()
