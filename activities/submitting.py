@@ -47,8 +47,8 @@ class ConfirmRequest(BaseModel):
 
     `send`: they are to be sent first, the latest having just been signed. `submitted_sequence`: number of the transition to Submitted
     that this makes, None if the batch was there before; `confirmed_sequence`: of that to Confirmed. `until_final`: the batch is
-    Confirmed, at a commitment that a fork can undo, and is watched until none can. `started_by`: the run of the lane's Batcher whose
-    child the batch's workflow is, None if it is nobody's.
+    Confirmed, at a commitment that a fork can undo, and is watched until none can. `started_by`: the run of the lane's Batcher that
+    hears the end of the batch's workflow as its child's, which follows upon the outcome; None if none does.
     """
 
     model_config = ConfigDict(frozen=True)

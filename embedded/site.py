@@ -4,6 +4,7 @@ It starts nothing: who runs a stack, and how long each process lives, is decided
 """
 
 import fcntl
+import os
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -36,8 +37,9 @@ TEMPORAL_OPTIONS: Final = tuple(
 )
 """The same as the dev server takes them."""
 
-TEMPORAL_ENVIRONMENT: Final = ("env", "GOGC=400", "GOMAXPROCS=1")
-"""Go's collector runs less often than by default, at some memory: less of two cores that all share."""
+TEMPORAL_ENVIRONMENT: Final = ("env", "GOGC=400", f"GOMAXPROCS={max(1, (os.cpu_count() or 1) // 2)}")
+"""Go's collector runs less often than by default, at some memory, and no more threads at once than half the cores, which it shares with
+all others: with one for each it spends much of its time on waking them."""
 
 TEMPORAL_PORT: Final = 7233
 WEB_UI_PORT: Final = 8233

@@ -17,7 +17,14 @@ from typing import Annotated, Any, Final, Generic, Literal, Self, TypeAlias, Typ
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from aiohttp import ClientConnectorError, ClientError, ClientResponseError, ClientSession, ClientTimeout, InvalidURL
+from aiohttp import (
+    ClientConnectorError,
+    ClientError,
+    ClientHttpProxyError,
+    ClientProxyConnectionError,
+    ClientSession,
+    ClientTimeout,
+)
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -38,6 +45,9 @@ from settlement.errors import CroupierError, LedgerMisconfigured, LedgerUnavaila
 
 REQUEST_SECONDS: Final = 20.0
 """A node that has not answered in full by then counts as unavailable."""
+
+MAX_HEADER_BYTES: Final = 1 << 16
+"""Of one header of an answer: what stands before a node may send long ones."""
 
 MAX_ACCOUNTS_PER_REQUEST: Final = 100
 """`getMultipleAccounts` takes no more."""
@@ -110,6 +120,14 @@ TransactionError: TypeAlias = str | dict[str, JsonValue]
 _HEADERS: Final = {"Content-Type": "application/json"}
 
 _T = TypeVar("_T")
+
+
+class _NoSuccess(Exception):
+    """What a node answered with an HTTP status that says that it does not answer."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
 
 
 class RequestRefused(CroupierError):
@@ -461,8 +479,9 @@ class RpcClient:
             return _adapter(result_type).validate_python(result)
         except SolanaJsonRpcError as error:
             raise self._coded(method, error) from None
-        except ClientError as error:
-            # No cause is chained here: its text may hold the whole URL, and causes end up in histories and logs.
+        except (ClientError, _NoSuccess, UnicodeError) as error:
+            # What of a URL cannot be sent is a `UnicodeError`. No cause is chained here: its text may hold the whole URL, and causes end
+            # up in histories and logs.
             raise LedgerUnavailable(f"{self.name} gave no answer to {method}: {_reason(error)}") from None
         except TimeoutError:
             raise LedgerUnavailable(f"{self.name} gave no answer to {method} within {REQUEST_SECONDS:g} s") from None
@@ -475,17 +494,19 @@ class RpcClient:
             raise LedgerUnavailable(f"the client of {self.name} broke down in {method}: {error}") from error
 
     async def _post(self, request: str) -> bytes:
-        """The body of the answer. Raises `ClientError`, as which anything but success counts."""
+        """The body of the answer. Raises `_NoSuccess`, and whatever aiohttp raises."""
         async with self._session.post(self._url, data=request, headers=_HEADERS, allow_redirects=False) as response:
             if not 200 <= response.status < 300:
-                raise ClientResponseError(response.request_info, response.history, status=response.status)
+                raise _NoSuccess(response.status)
             return await response.read()
 
     @property
     def _session(self) -> ClientSession:
         # Made at the first request: it belongs to the event loop that runs then.
         if self._opened is None:
-            self._opened = ClientSession(timeout=ClientTimeout(total=None), proxy=_proxy_to(self._url))
+            self._opened = ClientSession(
+                timeout=ClientTimeout(total=None), proxy=_proxy_to(self._url), max_field_size=MAX_HEADER_BYTES
+            )
         return self._opened
 
     def _coded(self, method: str, error: SolanaJsonRpcError) -> CroupierError:
@@ -510,19 +531,25 @@ def _adapter(result_type: Any) -> TypeAdapter[Any]:
 
 
 def _proxy_to(url: str) -> str | None:
-    """What the environment's `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` say of the node."""
-    parts = urlsplit(url)
-    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
+    """What the environment's `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` say of the node."""
+    parts, proxies = urlsplit(url), getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy or proxy_bypass(parts.hostname or ""):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
 
 
-def _reason(error: ClientError) -> str:
+def _reason(error: Exception) -> str:
+    """In words that hold no URL: those of aiohttp's own may, and so a provider's key or a proxy's password."""
     match error:
-        case ClientResponseError():
+        case _NoSuccess():
             hint = _HTTP_HINTS.get(error.status)
             return f"HTTP {error.status}; {hint}" if hint else f"HTTP {error.status}"
+        case ClientHttpProxyError():
+            return f"the proxy that the environment names answers HTTP {error.status}"
+        case ClientProxyConnectionError():
+            return "the proxy that the environment names is not there"
         case ClientConnectorError():
             return f"nothing listens there, or the network is down ({error.strerror})"
-        case InvalidURL():
-            return "its URL cannot be used: look at CROUPIER_RPC_URL"
         case _:
-            return f"{type(error).__name__}: {error}"
+            return type(error).__name__

@@ -70,9 +70,9 @@ MAX_BETS_STARTING: Final = 512
 EVENTS_WITHOUT_UPDATE: Final = 20
 """After so many events a lane counts as one that gets no updates."""
 
-FIRST_INHERITED_PAUSE: Final = timedelta(seconds=5)
-INHERITED_PAUSE: Final = timedelta(minutes=1)
-"""After which it is asked about batches that another run has started: soon after that, for then one may have ended unheard."""
+FIRST_INHERITED_PAUSE: Final = timedelta(seconds=10)
+LONGEST_INHERITED_PAUSE: Final = timedelta(minutes=10)
+"""After which it is asked about batches that another run has started: soon at first, for one may have ended unheard, then more rarely."""
 
 MAX_SIGNALS_PER_RUN: Final = 2_500
 """A quarter of what Temporal allows a run, so that continue-as-new comes in time however many come meanwhile."""
@@ -480,6 +480,7 @@ class Batcher:
         bets = tuple(queued.bet for queued in cut.bets)
         settlement_id = cut.batch_id(self._lane)
         state.in_flight[settlement_id] = len(bets)
+        self._own.add(settlement_id)
         try:
             settlement = await workflow.start_child_workflow(
                 Settlement.run,
@@ -503,12 +504,12 @@ class Batcher:
             )
         except WorkflowAlreadyStartedError:
             # The id stands for this very content, so the batch is in good hands; but its end may have been told before.
+            self._own.discard(settlement_id)
             if await mending.until_mended(
                 partial(self._done_of, [settlement_id]), partial(self._show_trouble, "starting")
             ):
-                state.in_flight.pop(settlement_id, None)
+                self._free_slot(settlement_id)
         else:
-            self._own.add(settlement_id)
             settlement.add_done_callback(partial(self._note_ended, settlement_id))
 
     def _note_ended(self, settlement_id: str, settlement: asyncio.Task[Any]) -> None:
@@ -523,11 +524,15 @@ class Batcher:
 
     async def _watch_inherited(self) -> None:
         """Frees slots that nobody else does: of a Settlement that ended just when the run that had started it did, and told that one."""
+        asked: list[str] = []
         pause = FIRST_INHERITED_PAUSE
         while True:
             await workflow.wait_condition(lambda: bool(self._inherited()))
+            if any(settlement_id not in asked for settlement_id in self._inherited()):
+                pause = FIRST_INHERITED_PAUSE
+            asked = self._inherited()
             await workflow.sleep(pause, summary="have batches of the run before ended?")
-            pause = INHERITED_PAUSE
+            pause = min(2 * pause, LONGEST_INHERITED_PAUSE)
             if inherited := self._inherited():
                 show_trouble = partial(self._show_trouble, "inherited")
                 for settlement_id in await mending.until_mended(partial(self._done_of, inherited), show_trouble):
@@ -735,6 +740,9 @@ class Batcher:
                 older.breaker.note_closed()
         for batch_id, why in mine.breaker.stuck.items():
             self._note_stuck(StuckBatch(batch_id=batch_id, why=why))
+        if older.breaker.probe is not None and older.breaker.probe not in older.in_flight:
+            # It has come to its end meanwhile, and nothing else would tell the breaker.
+            older.breaker.note_closed()
         self._metrics.take_as_told(older.counters)
         older.closed = [*older.closed, *mine.closed][-MAX_REMEMBERED_ENDS:]
         asked = older.pause_asked if mine.pause_asked is None else mine.pause_asked

@@ -305,6 +305,12 @@ class Settlement:
         return self._request.revived and not self._request.bets
 
     @property
+    def _heard_by(self) -> str | None:
+        """The Batcher's run that hears this workflow's end as its child's, if that comes at once: before it, tracked bets are told."""
+        parent = workflow.info().parent
+        return parent.run_id if parent and not self._request.tracked else None
+
+    @property
     def _bet_count(self) -> int:
         return len(self._request.bets or self._state.own_bets)
 
@@ -470,7 +476,7 @@ class Settlement:
             send=state.unsent,
             submitted_sequence=state.submitted_sequence,
             until_final=until_final,
-            started_by=parent.run_id if (parent := workflow.info().parent) else None,
+            started_by=self._heard_by,
         )
         try:
             outcome = await self._through_outages(

@@ -127,3 +127,15 @@ async def test_a_stream_beyond_what_lanes_hold_is_answered_bet_by_bet(casino: Ca
         RejectionReason.MALFORMED,
     ]
     assert Counter(answer.bet_id for answer in answers.values())["odd"] == 1
+
+
+async def test_a_run_of_a_lane_is_the_current_one_until_it_has_ended(casino: Casino, intake: TemporalIntake) -> None:
+    lane = 6
+    await intake.ensure_batcher(lane)
+    run_id = (await casino.batcher(lane).describe()).run_id
+    assert run_id
+    assert await intake.is_run(lane, run_id)
+    assert not await intake.is_run(lane, "another run")
+    await casino.batcher(lane).terminate()
+    assert not await intake.is_run(lane, run_id)
+    assert not await intake.is_run(LANES, run_id)

@@ -167,6 +167,49 @@ async def test_nothing_listening_is_unavailable_and_named() -> None:
             await client.genesis_hash()
 
 
+@pytest.mark.parametrize("answer", [None, b"", b"no HTTP\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"])
+async def test_no_failure_of_a_connection_shows_a_providers_key(answer: bytes | None) -> None:
+    async def breaks_off(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer or b"")
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(breaks_off, "127.0.0.1", 0)
+    async with server:
+        port = 1 if answer is None else server.sockets[0].getsockname()[1]
+        async with RpcClient(f"http://user:secret@127.0.0.1:{port}/secret?api-key=secret") as client:
+            with pytest.raises(LedgerUnavailable, match="gave no answer") as failed:
+                await client.genesis_hash()
+    assert "secret" not in str(failed.value)
+    assert "HTTP " not in str(failed.value)
+    assert failed.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    ("environment", "proxied"),
+    [
+        ({}, False),
+        ({"HTTP_PROXY": "{proxy}"}, True),
+        ({"ALL_PROXY": "{proxy}"}, True),
+        ({"HTTPS_PROXY": "{proxy}"}, False),
+        ({"HTTP_PROXY": "{proxy}", "NO_PROXY": "node.invalid"}, False),
+    ],
+)
+async def test_the_environments_proxy_is_asked_for_a_node(
+    scripted: ScriptedNode, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], *, proxied: bool
+) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value.format(proxy=scripted.url.removeprefix("http://")))
+    async with RpcClient("http://node.invalid") as client:
+        with pytest.raises(LedgerUnavailable) as failed:
+            await client.epoch_info("finalized")
+    # What serves here is no proxy, so it knows no such address; the node itself is nowhere.
+    assert ("HTTP 404" in str(failed.value)) is proxied
+
+
 def test_a_providers_key_is_never_shown() -> None:
     assert display_name("https://user:secret@rpc.example.com:8443/secret?api-key=secret#secret") == (
         "https://rpc.example.com:8443"

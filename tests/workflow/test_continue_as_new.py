@@ -9,6 +9,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
 
+from settlement.batches import batch_id
 from settlement.bets import Rejection, RejectionReason
 from settlement.breaker import MAX_REASON_CHARS, Breaker
 from settlement.intake import Answer
@@ -142,7 +143,7 @@ async def test_a_batch_that_ends_just_when_its_lane_continues_is_asked_about_and
     casino.prover.gate.set()
     await casino.reaches(bets[:1], BatchStatus.CONFIRMED)
     # Neither run has heard of it.
-    assert (await casino.status()).in_flight
+    assert (await casino.status()).in_flight == {batch_id(LANE, bets[:1]): 1}
     await casino.idle()
     await casino.assert_settled_once(bets)
 

@@ -1,8 +1,10 @@
 """A batch's way onto the chain when nothing refuses it, whatever is unreachable or interrupted meanwhile: settled, and paid once."""
 
+from typing import Any
+
 import pytest
 from temporalio.api.enums.v1 import EventType
-from temporalio.client import WorkflowFailureError
+from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.service import RPCError
 
 from settlement.batches import batch_id
@@ -28,6 +30,12 @@ async def statuses(casino: Casino) -> list[BatchStatus]:
     (batch,) = await casino.batches()
     assert [step.sequence for step in batch.transitions] == list(range(len(batch.transitions)))
     return [step.status for step in batch.transitions]
+
+
+async def signals_of(lane: WorkflowHandle[Any, None]) -> list[str]:
+    """The names of those that the lane's run has got."""
+    events = [event async for event in lane.fetch_history_events()]
+    return [event.workflow_execution_signaled_event_attributes.signal_name for event in events]
 
 
 async def test_every_step_of_a_batch_is_a_transition_in_the_journal_in_order(casino: Casino) -> None:
@@ -254,19 +262,36 @@ async def test_a_lane_that_is_not_there_is_told_for_a_while_and_not_waited_for_a
 
 
 @pytest.mark.parametrize("refusal", [LaneUnavailable("Temporal does not answer"), TemporalRefused("no permission")])
+@pytest.mark.parametrize("call", ["is_run", "tell_closed"])
 async def test_a_lane_that_the_activity_cannot_tell_is_told_by_the_workflow(
-    casino: Casino, monkeypatch: pytest.MonkeyPatch, refusal: CroupierError
+    casino: Casino, monkeypatch: pytest.MonkeyPatch, refusal: CroupierError, call: str
 ) -> None:
-    async def refused(_lane: int, _batch_id: str) -> bool:
+    async def has_ended(_lane: int, _run_id: str) -> bool:
+        return False
+
+    async def refused(_lane: int, _: str) -> bool:
         raise refusal
 
-    monkeypatch.setattr(casino, "tell_closed", refused)
-    await casino.open_lane(max_bets=2)
+    monkeypatch.setattr(casino, "is_run", has_ended)
+    monkeypatch.setattr(casino, call, refused)
+    lane = await casino.open_lane(max_bets=2)
     bets = some_bets(2)
     await casino.place_many(bets)
     await casino.idle()
-    assert (await casino.status()).in_flight == {}
+    assert "settlement_closed" in await signals_of(lane)
     await casino.assert_settled_once(bets)
+
+
+async def test_a_batch_whose_workflow_fails_keeps_its_slot(casino: Casino) -> None:
+    await casino.open_lane(max_bets=2)
+    casino.prover.gate.clear()
+    bets = some_bets(2)
+    await casino.place_many(bets)
+    await casino.being_proven()
+    await casino.client.get_workflow_handle(batch_id(LANE, bets)).terminate()
+    await casino.pass_time(1)
+    assert (await casino.status()).in_flight == {batch_id(LANE, bets): 2}
+    casino.prover.gate.set()
 
 
 async def test_a_lane_hears_once_that_a_batch_of_its_own_has_ended(casino: Casino) -> None:
@@ -274,11 +299,9 @@ async def test_a_lane_hears_once_that_a_batch_of_its_own_has_ended(casino: Casin
     bets = some_bets(2)
     await casino.place_many(bets)
     await casino.idle()
-    history = await lane.fetch_history()
-    types = [event.event_type for event in history.events]
+    types = [event.event_type async for event in lane.fetch_history_events()]
     assert types.count(EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_COMPLETED) == 1
-    signals = [event.workflow_execution_signaled_event_attributes.signal_name for event in history.events]
-    assert "settlement_closed" not in signals
+    assert "settlement_closed" not in await signals_of(lane)
     await casino.assert_settled_once(bets)
 
 

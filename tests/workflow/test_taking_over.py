@@ -19,6 +19,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from settlement.batches import batch_id
 from settlement.bets import Bet, Rejection, RejectionReason
+from settlement.breaker import Breaker, BreakerStatus
 from settlement.errors import LaneUnavailable, PredecessorUnread
 from settlement.intake import Answer
 from settlement.lane_queue import known_digest
@@ -178,6 +179,17 @@ async def test_signals_that_no_worker_ever_heard_are_heard(casino: Casino) -> No
     assert (status.queued, status.paused, status.in_flight, status.settings.max_bets) == (2, True, {}, 8)
     assert len(await casino.rejections(3)) == 3
     casino.prover.gate.set()
+
+
+async def test_a_breaker_whose_trial_came_to_its_end_meanwhile_is_closed(casino: Casino) -> None:
+    tried, waiting = some_bets(2, "tried"), some_bets(2, "waiting")
+    await casino.settle(tried)
+    probe = batch_id(LANE, tried)
+    breaker = Breaker(stuck={probe: "no answer"}, probe=probe, probe_at=LONG_AGO, probes=3)
+    inherit(casino, holding(waiting, in_flight={probe: 2}, breaker=breaker))
+    await casino.open_lane(max_bets=2)
+    assert (await casino.idle()).breaker is BreakerStatus.CLOSED
+    await casino.assert_settled_once([*tried, *waiting])
 
 
 async def test_a_slot_is_taken_over_only_for_a_batch_that_is_not_done(casino: Casino) -> None:
