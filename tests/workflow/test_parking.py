@@ -28,12 +28,12 @@ WINS = [bet(f"win-{n}", player=n, stake=1_000, won=True) for n in range(3)]
 
 
 async def parked(casino: Casino, times: int = 1) -> str:
-    """Waits until the one batch has failed so many times, and returns why."""
+    """Waits until the one batch has failed so many times and is not tried again just then, and returns why."""
 
     async def reason() -> str | None:
-        batches = await casino.batches()
-        failures = [step for batch in batches for step in batch.transitions if step.status is BatchStatus.FAILED]
-        return failures[-1].detail if len(failures) >= times else None
+        steps = [step for batch in await casino.batches() for step in batch.transitions]
+        failures = sum(step.status is BatchStatus.FAILED for step in steps)
+        return steps[-1].detail if failures >= times and steps[-1].status is BatchStatus.FAILED else None
 
     return await casino.after_time(reason)
 
