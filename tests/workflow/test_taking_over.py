@@ -116,7 +116,7 @@ async def test_nothing_is_answered_or_cut_before_the_old_queue_is_known_and_sign
     inherit(casino, holding([first, second]))
     casino.predecessors.script.fail("latest", UNREAD)
     casino.predecessors.script.fail("estate", UNREAD)
-    await casino.start_lane(max_bets=2, window_seconds=0.1)
+    await casino.start_lane(max_bets=2, window_seconds=0.1, max_in_flight=1)
     assert (await trouble(casino)).startswith("PredecessorUnread: it cannot be replayed")
     with pytest.raises(WorkflowUpdateFailedError) as refused:
         await casino.update(as_json([bet("third")]))
