@@ -49,9 +49,10 @@ with workflow.unsafe.imports_passed_through():
         MAX_WINDOW_SECONDS,
     )
     from settlement.shapes import DEFAULT_SHAPE, SHAPES
-    from workflows import mending, names, policies, visibility
+    from workflows import mending, names, policies, run_length, visibility
     from workflows.lane_metrics import LaneMetrics
     from workflows.payloads import NOTHING, decoded, only_argument, text_of
+    from workflows.run_length import RunLength
     from workflows.settlement import ClosedBatch, Settlement, SettlementInput, StuckBatch
 
 MAX_ANSWERED_DETAIL_CHARS: Final = 200
@@ -84,6 +85,12 @@ MAX_REMEMBERED_ENDS: Final = 1_000
 
 TAKES_OVER: Final = "takes over from the run before (if that lasts: see its activities in Temporal's Web UI)"
 
+A_MOMENT: Final = timedelta(milliseconds=1)
+"""The least that a timer is set for."""
+
+ESTATE_BYTES: Final = 500_000
+"""What a lane leaves to the next, at a guess: its queue and what it remembers."""
+
 LONG_OPENING: Final = timedelta(minutes=1)
 """A person may give up what the lane takes over once that has failed or has lasted so long. An earlier word was meant for another run."""
 
@@ -95,7 +102,7 @@ Result = TypeVar("Result")
 class BatcherSettings(BaseModel):
     """What an operator sets for a lane, within what a batch can be cut by; a `configure` beyond that is dropped and logged.
 
-    `continue_as_new_after_events`: a lower bound for tests than the server's suggestion.
+    `continue_as_new_after_events`: a lower bound than `run_length.MAX_EVENTS`, for tests.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -151,12 +158,13 @@ class Batcher:
         self._take_state(request.state)
         self._metrics = LaneMetrics(self._lane, self._state.counters)
         self._begun = request.begun or workflow.info().workflow_start_time
-        self._signals = 0
-        self._updated_at = 0
+        self._length = RunLength()
+        self._updated_at, self._events_at_update = 0, 0
         self._trouble: dict[str, str] = {}
         self._shown_state: LaneState | None = None
         self._unread = ""
-        self._opening_since: datetime | None = None
+        self._waited_until: datetime | None = None
+        self._long_opening: asyncio.Task[None] | None = None
         self._hearing = False
         self._own: set[str] = set()
 
@@ -198,7 +206,8 @@ class Batcher:
     @workflow.update(name=names.PLACE_BETS)
     def place_bets(self, bets: Any) -> list[BetOutcome]:
         """Takes many bets as JSON; each is answered by itself: accepted, duplicate or rejected with its reason."""
-        self._updated_at = workflow.info().get_current_history_length()
+        self._length.add_update()
+        self._updated_at, self._events_at_update = workflow.info().get_current_history_length(), self._length.events
         return [self._take(bet, sent_as=bet) for bet in bets]
 
     @place_bets.validator
@@ -220,8 +229,8 @@ class Batcher:
 
         Dynamic, for only so can a signal have any number of arguments, and a signal of an unknown name be recorded too.
         """
-        self._signals += 1
         payload = arguments[0] if arguments else NOTHING
+        self._length.add_signal(sum(argument.payload.ByteSize() for argument in arguments))
         try:
             if signal != names.PLACE_BET:
                 raise InvalidBet(RejectionReason.MALFORMED, f"there is no signal {excerpt(signal)}", None)
@@ -238,6 +247,7 @@ class Batcher:
     @workflow.update(name=names.PLACE_TRACKED_BET)
     def place_tracked_bet(self, bet: Bet) -> BetOutcome:
         """The door of `Bet` workflows: as `place_bets`, and the batch will tell `bet-<bet_id>` how it goes."""
+        self._length.add_update()
         return self._take(bet, sent_as=bet, tracked=True)
 
     @place_tracked_bet.validator
@@ -249,13 +259,13 @@ class Batcher:
     @workflow.signal
     def pause(self, *_: Any) -> None:
         """Stops cutting batches; bets are still taken in until the lane is saturated."""
-        self._signals += 1
+        self._length.add_signal()
         self._set_paused(True)
 
     @workflow.signal
     def resume(self, *_: Any) -> None:
         """Ends a pause."""
-        self._signals += 1
+        self._length.add_signal()
         self._set_paused(False)
 
     def _set_paused(self, paused: bool) -> None:
@@ -269,7 +279,7 @@ class Batcher:
 
         That word may come late: a lane that has just begun to take over, and has met no trouble, does not take it for the other.
         """
-        self._signals += 1
+        self._length.add_signal()
         if self._state.opened:
             self._state.lost = []
         elif self._unread or self._is_long_opening():
@@ -280,14 +290,14 @@ class Batcher:
     @workflow.signal
     def configure(self, *arguments: Any) -> None:
         """Takes new settings from a starting worker, for batches cut from now on."""
-        self._signals += 1
+        self._length.add_signal()
         self._settings = only_argument(BatcherSettings, arguments) or self._settings
         self._queue.resize(max_bets=self._settings.max_bets, max_players=self._settings.max_players)
 
     @workflow.signal
     def settlement_closed(self, *arguments: Any) -> None:
         """A Settlement's word that it is done, which makes room for the next: one whose end this run does not hear by itself."""
-        self._signals += 1
+        self._length.add_signal()
         closed = only_argument(ClosedBatch, arguments)
         if closed is not None:
             self._free_slot(closed.batch_id)
@@ -298,7 +308,7 @@ class Batcher:
     @workflow.signal
     def settlement_stuck(self, *arguments: Any) -> None:
         """A Settlement's word that it does not get on, which may open the lane's circuit breaker."""
-        self._signals += 1
+        self._length.add_signal()
         stuck = only_argument(StuckBatch, arguments)
         if stuck is not None and len(stuck.batch_id) <= MAX_BATCH_ID_CHARS:
             self._note_stuck(stuck)
@@ -383,6 +393,7 @@ class Batcher:
         digest, known = known_digest(bet), self._queue.known(bet.bet_id)
         if known is None:
             queued = QueuedBet(bet=bet, since=workflow.now(), tracked=tracked)
+            self._length.add_bets(1)
             if may_wait_behind and (self._queue.has_bets_behind or self._queue.is_full):
                 self._queue.add_behind(queued, digest)
             else:
@@ -405,6 +416,9 @@ class Batcher:
             self._reject_conflict(queued.bet.bet_id, queued.bet.model_dump_json(exclude_none=True))
 
     def _reject(self, reason: RejectionReason, detail: str, bet_id: str | None, sent_as: Any) -> BetOutcome:
+        text = text_of(sent_as)
+        # As it came in, and as it is recorded.
+        self._length.add_bytes(2 * len(text))
         self._state.rejections.append(
             Rejection(
                 rejection_id=str(workflow.uuid4()),
@@ -412,7 +426,7 @@ class Batcher:
                 bet_id=bet_id,
                 reason=reason,
                 detail=excerpt(detail),
-                payload=excerpt(text_of(sent_as)),
+                payload=excerpt(text),
                 at=workflow.now(),
             )
         )
@@ -431,36 +445,41 @@ class Batcher:
         return self._state.opened and bool(self._state.cuts)
 
     def _is_due(self) -> bool:
-        due = self._due_at()
-        return due is not None and workflow.now() >= due
-
-    def _due_at(self) -> datetime | None:
-        """When the next batch is to be cut; None if none could be then."""
         state = self._state
-        breaker = state.breaker
-        if (
-            not state.queue
-            or not state.opened
-            or state.paused
-            or len(state.in_flight) >= self._settings.max_in_flight
-            or breaker.status is BreakerStatus.PROBING
-        ):
-            return None
-        due = state.queue[0].since
-        if not self._queue.is_batch_full:
-            due += timedelta(seconds=self._settings.window_seconds)
-        return due if breaker.probe_at is None else max(due, breaker.probe_at)
+        return (
+            bool(state.queue)
+            and state.opened
+            and not state.paused
+            and len(state.in_flight) < self._settings.max_in_flight
+            and state.breaker.status is not BreakerStatus.PROBING
+            and self._is_ripe()
+        )
+
+    def _is_ripe(self) -> bool:
+        """Whether the queue's head need not wait any longer: by its timer, never by the clock, which tells a replay another time."""
+        return self._ripens_at() in (None, self._waited_until)
+
+    def _ripens_at(self) -> datetime | None:
+        """When the queue's head may be cut; None if it need not wait for a time."""
+        state = self._state
+        probe_at = state.breaker.probe_at
+        if not state.queue or self._queue.is_batch_full:
+            return probe_at
+        window_ends = state.queue[0].since + timedelta(seconds=self._settings.window_seconds)
+        return window_ends if probe_at is None else max(window_ends, probe_at)
 
     async def _wait_for_work(self, beside: asyncio.Future[Any]) -> None:
-        due = self._due_at()
-        timeout = due and max(due - workflow.now(), timedelta(milliseconds=1))
-        with contextlib.suppress(TimeoutError):
+        ripens_at = self._ripens_at()
+        timeout = None if ripens_at is None or self._is_ripe() else max(ripens_at - workflow.now(), A_MOMENT)
+        try:
             # A bet that comes into an empty queue, and new settings, move the time to wait for.
             await workflow.wait_condition(
-                lambda: beside.done() or self._has_work() or self._due_at() != due,
+                lambda: beside.done() or self._has_work() or self._ripens_at() != ripens_at,
                 timeout=timeout,
                 timeout_summary="the batch's window",
             )
+        except TimeoutError:
+            self._waited_until = ripens_at
 
     async def _cut(self) -> None:
         """Starts Settlements for what is due at the queue's head, and returns once they are known to have started."""
@@ -469,6 +488,7 @@ class Batcher:
         while self._is_due() and (not starting or starting + self._queue.next_bets <= MAX_BETS_STARTING):
             starting += self._queue.next_bets
             batch_id, _ = self._queue.cut(self._lane)
+            self._waited_until = None
             state.breaker.note_cut(batch_id)
         if self._is_half_cut():
             await asyncio.gather(*map(self._start_settlement, state.cuts))
@@ -481,6 +501,7 @@ class Batcher:
         settlement_id = cut.batch_id(self._lane)
         state.in_flight[settlement_id] = len(bets)
         self._own.add(settlement_id)
+        self._length.add_batch()
         try:
             settlement = await workflow.start_child_workflow(
                 Settlement.run,
@@ -505,7 +526,7 @@ class Batcher:
         except WorkflowAlreadyStartedError:
             # The id stands for this very content, so the batch is in good hands; but its end may have been told before.
             self._own.discard(settlement_id)
-            if await mending.until_mended(
+            if await self._until_mended(
                 partial(self._done_of, [settlement_id]), partial(self._show_trouble, "starting")
             ):
                 self._free_slot(settlement_id)
@@ -535,7 +556,7 @@ class Batcher:
             pause = min(2 * pause, LONGEST_INHERITED_PAUSE)
             if inherited := self._inherited():
                 show_trouble = partial(self._show_trouble, "inherited")
-                for settlement_id in await mending.until_mended(partial(self._done_of, inherited), show_trouble):
+                for settlement_id in await self._until_mended(partial(self._done_of, inherited), show_trouble):
                     self._free_slot(settlement_id)
 
     def _inherited(self) -> list[str]:
@@ -603,6 +624,7 @@ class Batcher:
         room = self._queue.room - len(state.queue)
         request = ParkedRequest(lane=self._lane, above=state.taken, limit=min(room, MAX_BETS_PER_PARKING))
         page = await self._done_in_journal("parking", ParkingPlace.read_parked_bets, request, "there is room")
+        self._length.add_bets(len(page.bets))
         lost = state.parked - len(page.bets) - page.left
         if state.looked and lost > 0:
             state.lost.append(f"the journal has lost {lost} parked bets since {workflow.now():%Y-%m-%d %H:%M} at most")
@@ -615,13 +637,14 @@ class Batcher:
         page, conflicts = self._queue.first_behind(MAX_BETS_PER_PARKING)
         self._reject_conflicts(conflicts)
         request = ParkRequest(lane=self._lane, above=self._state.taken, bets=tuple(page))
+        self._length.add_bets(len(page))
         outcome = await self._done_in_journal("parking", ParkingPlace.park_bets, request, f"{len(page)} bets")
         self._reject_conflicts(self._queue.note_parked(page, outcome))
 
     async def _done_in_journal(
         self, what: str, activity: Callable[[Any, Request], Awaitable[Result]], request: Request, summary: str
     ) -> Result:
-        return await mending.until_mended(
+        return await self._until_mended(
             partial(
                 workflow.execute_activity_method,
                 activity,
@@ -633,13 +656,29 @@ class Batcher:
             partial(self._show_trouble, what),
         )
 
+    async def _until_mended(self, call: Callable[[], Awaitable[Result]], show: Callable[[str], None]) -> Result:
+        def counted() -> Awaitable[Result]:
+            self._length.add_activity()
+            return call()
+
+        return await mending.until_mended(counted, show)
+
     # Taking over from runs that were ended.
 
     async def _take_over(self) -> None:
         """Takes over from the runs before, newest first, until one had itself taken over from all before it."""
-        self._opening_since = workflow.now()
+        if self._state.opened:
+            return
+        self._long_opening = asyncio.create_task(
+            workflow.sleep(LONG_OPENING, summary="that would be long to take over")
+        )
+        await self._take_over_all()
+        self._long_opening.cancel()
+
+    async def _take_over_all(self) -> None:
         while not self._state.opened:
-            estate = await mending.until_mended(self._look_back, self._show_unread)
+            estate = await self._until_mended(self._look_back, self._show_unread)
+            self._length.add_bytes(ESTATE_BYTES if estate else 0)
             signals = await self._unheard_signals(estate.run_id) if estate and estate.unheard else []
             if self._state.opened:
                 return
@@ -675,8 +714,9 @@ class Batcher:
         after: int | None = 0
         self._hearing = True
         while after is not None:
-            page = await mending.until_mended(partial(self._unheard_page, run_id, after), self._show_unread)
+            page = await self._until_mended(partial(self._unheard_page, run_id, after), self._show_unread)
             signals += page.signals
+            self._length.add_bytes(sum(len(argument) for signal in page.signals for argument in signal.arguments))
             after = page.after
         self._hearing = False
         return signals
@@ -686,10 +726,11 @@ class Batcher:
         page = older.overflow
         self._hearing = True
         while len(page) == OVERFLOW_PER_PAGE:
-            page = await mending.until_mended(
+            page = await self._until_mended(
                 partial(self._overflow_page, run_id, len(older.overflow)), self._show_unread
             )
             older.overflow = [*older.overflow, *page]
+            self._length.add_bets(len(page))
         self._hearing = False
 
     async def _overflow_page(self, run_id: str, start: int) -> list[QueuedBet]:
@@ -778,7 +819,7 @@ class Batcher:
         state.adopted, state.closed, state.pause_asked = [], [], None
 
     def _is_long_opening(self) -> bool:
-        return self._opening_since is not None and workflow.now() - self._opening_since >= LONG_OPENING
+        return self._long_opening is not None and self._long_opening.done()
 
     # What it shows.
 
@@ -836,13 +877,11 @@ class Batcher:
         )
 
     def _should_continue_as_new(self) -> bool:
-        info, bound = workflow.info(), self._settings.continue_as_new_after_events
-        is_long = info.is_continue_as_new_suggested() or (
-            bound is not None and info.get_current_history_length() >= bound
-        )
+        length, bound = self._length, self._settings.continue_as_new_after_events or run_length.MAX_EVENTS
+        is_long = length.events >= bound or length.size >= run_length.MAX_BYTES
         # The next run would begin with the first page of what this one hears, and might never come to the last.
         is_due = is_long and not self._hearing and self._is_quiet()
-        return is_due or self._signals >= MAX_SIGNALS_PER_RUN
+        return is_due or length.signals >= MAX_SIGNALS_PER_RUN
 
     def _is_quiet(self) -> bool:
         """Whether clients wait for the answers of this very task, so that of them nothing comes in before it is done.
@@ -850,8 +889,8 @@ class Batcher:
         Temporal refuses to continue as new what something has come in for meanwhile. The task is then tried again from the beginning of
         the history, which takes so long that more has come in. Where there are no updates, one moment is as good as another.
         """
-        since_update = workflow.info().get_current_history_length() - self._updated_at
-        return since_update == 0 or since_update > EVENTS_WITHOUT_UPDATE
+        is_this_task = workflow.info().get_current_history_length() == self._updated_at
+        return is_this_task or self._length.events - self._events_at_update > EVENTS_WITHOUT_UPDATE
 
     def _show(self) -> None:
         lane_state = self._lane_state()

@@ -1,4 +1,9 @@
-"""The workflows, each with one step more than when the histories were recorded: what no release may do to workflows that run."""
+"""The workflows, each with one step more than when the histories were recorded: what no release may do to workflows that run.
+
+And a lane that does the same as it did, and shows how long it takes its history to be.
+"""
+
+from typing import ClassVar
 
 from temporalio import workflow
 from temporalio.common import RawValue
@@ -13,6 +18,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.circuits import CircuitsWorkflow
     from workflows.payloads import NOTHING
     from workflows.reconciliation import Reconciliation, ReconciliationInput
+    from workflows.run_length import RunLength
     from workflows.settlement import Settlement, SettlementInput, SettlementResult
 
 
@@ -78,3 +84,19 @@ class AlteredCircuits(CircuitsWorkflow):
     async def run(self) -> RegisteredCircuits:
         await super().run()
         return await super().run()
+
+
+@workflow.defn(name="Batcher")
+class MeasuredBatcher(Batcher):
+    """`lengths`: of each lane that was replayed, as it has counted. Replay it without a sandbox, which would have a list of its own."""
+
+    lengths: ClassVar[list[RunLength]] = []
+
+    @workflow.init
+    def __init__(self, request: BatcherInput) -> None:
+        super().__init__(request)
+        self.lengths.append(self._length)
+
+    @workflow.run
+    async def run(self, request: BatcherInput) -> None:
+        await super().run(request)

@@ -12,7 +12,7 @@ from google.protobuf.json_format import MessageToDict
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.worker import Replayer
+from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 from temporalio.workflow import NondeterminismError
 
 from tests.replay.altered import (
@@ -21,12 +21,17 @@ from tests.replay.altered import (
     AlteredCircuits,
     AlteredReconciliation,
     AlteredSettlement,
+    MeasuredBatcher,
 )
 from tests.replay.record import HISTORIES, RECORDERS
 from worker import WORKFLOWS
 
 FILES: Final = sorted(HISTORIES.glob("*.json"))
 ALTERED: Final = [AlteredBatcher, AlteredSettlement, AlteredBet, AlteredReconciliation, AlteredCircuits]
+LANE_FILES: Final = [file for file in FILES if file.stem.startswith("batcher_")]
+TOO_SHORT, TOO_LONG = 0.9, 2.5
+"""Queries, too, make tasks on the test server, of which a workflow does not hear."""
+
 MAX_FILE_BYTES: Final = 100_000
 MAX_FLOODED_FILE_BYTES: Final = 800_000
 """A page of parked bets is hundreds."""
@@ -84,6 +89,20 @@ async def test_a_workflow_with_one_step_more_is_caught(file: Path) -> None:
     history = history_of(file)
     with pytest.raises(NondeterminismError):
         await replayer(ALTERED).replay_workflow(history)
+
+
+@pytest.mark.parametrize("file", LANE_FILES, ids=lambda file: file.stem)
+async def test_a_lane_takes_its_history_to_be_as_long_as_it_is_or_somewhat_longer(file: Path) -> None:
+    MeasuredBatcher.lengths.clear()
+    history = history_of(file)
+    await Replayer(
+        workflows=[MeasuredBatcher],
+        data_converter=pydantic_data_converter,
+        workflow_runner=UnsandboxedWorkflowRunner(),
+    ).replay_workflow(history)
+    (length,) = MeasuredBatcher.lengths
+    assert TOO_SHORT < length.events / len(history.events) < TOO_LONG
+    assert TOO_SHORT < length.size / sum(event.ByteSize() for event in history.events[1:]) < TOO_LONG
 
 
 def test_every_recorder_and_every_workflow_type_has_a_history() -> None:

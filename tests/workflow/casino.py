@@ -252,7 +252,12 @@ class Casino:
         """Waits, without letting time be skipped, until the batch of `bets` has this status."""
 
         async def reached() -> bool:
-            return (await self.batch_status(bets, lane)).status is status
+            try:
+                return (await self.batch_status(bets, lane)).status is status
+            except RPCError as error:
+                if error.status is RPCStatusCode.NOT_FOUND:
+                    return False  # A lane has answered for its bets before it has started their batch.
+                raise
 
         await self.soon(reached)
 
