@@ -13,7 +13,6 @@ from activities.errors import application_errors
 from activities.heartbeats import heartbeating
 from activities.recording import transition
 from settlement.batches import (
-    BetStatus,
     Claim,
     ClaimedBatch,
     DuplicateBet,
@@ -194,14 +193,17 @@ class Claiming:
         proving = transition(batch.sequence + 1, BatchStatus.PROVING)
         await self._journal.record_transition(batch.batch_id, proving)
         # From here on no older try can eject; one that did so a moment ago has left this try with bets that do not stand.
-        records = await self._journal.bets_of(batch.batch_id)
-        if [record.status for record in records].count(BetStatus.CLAIMED) != len(batch.bets):
+        if await self._journal.claimed_bets(batch.batch_id) != len(batch.bets):
             raise JournalUnavailable(
                 f"another try of batch {batch.batch_id} has ejected bets at the same moment: again"
             )
         batch = batch.model_copy(update={"sequence": proving.sequence})
-        own_bets = tuple(record.bet for record in records) if request.own_bets else ()
+        own_bets = await self._own_bets(request)
         return _outcome(batch, statement=_statement(batch, vaults), none_live=none_live, own_bets=own_bets)
+
+    async def _own_bets(self, request: ClaimRequest) -> tuple[Bet, ...]:
+        records = await self._journal.bets_of(request.batch_id) if request.own_bets else []
+        return tuple(record.bet for record in records)
 
     async def _confirmed(self, request: ClaimRequest, batch: ClaimedBatch) -> ClaimOutcome:
         """What was settled, for whoever has to ask whether a fork can still undo it; of the chain nothing is asked here."""
@@ -216,8 +218,7 @@ class Claiming:
                 f"the bets that the journal calls settled in batch {batch.batch_id} are not those of its recorded root: compare journal"
                 " and chain by hand (`python starter.py reconcile`)"
             )
-        records = await self._journal.bets_of(batch.batch_id) if request.own_bets else []
-        own_bets = tuple(record.bet for record in records)
+        own_bets = await self._own_bets(request)
         return _outcome(batch, statement=statement, landing=summary.landing, own_bets=own_bets)
 
     async def _claimed(self, request: ClaimRequest, signed_standing: Standing) -> tuple[ClaimedBatch, int | None]:

@@ -167,9 +167,12 @@ class Submitting:
         """
         clock = asyncio.get_running_loop().time
         began = clock()
-        sighting = Sighting.UNSEEN
-        while clock() - began < (UNSEEN_SECONDS if sighting is Sighting.UNSEEN else SEEN_SECONDS):
-            sighting = await self._ledger.sight(attempts, at_finality=request.until_final)
+        while_seen, patience = 0.0, UNSEEN_SECONDS
+        while clock() - began < patience:
+            sighting = await self._ledger.sight(attempts, at_finality=request.until_final, while_seen=while_seen)
+            is_seen = sighting is Sighting.SEEN
+            patience = SEEN_SECONDS if is_seen else UNSEEN_SECONDS
+            while_seen = max(began + patience - clock(), 0.0) if is_seen else 0.0
             if sighting is Sighting.DECIDED:
                 break
             if sighting is Sighting.UNSEEN:

@@ -28,6 +28,9 @@ from operations.provisioning import Progress
 from prover.groth16 import Groth16Prover
 from settlement.shapes import SHAPES
 
+ROUNDS: Final = 3
+"""Runs of each mix, one after the other; the one of median ratio counts."""
+
 CEILING_ROUNDS: Final = 2
 """Before each run, and as many after it."""
 
@@ -49,54 +52,39 @@ MANY_LANES: Final = replace(ONE_LANE, lanes=8, max_batches_in_flight=12)
 
 @dataclass(frozen=True)
 class Plan:
-    """One run: who bets, and how many batches the ceiling is taken from."""
+    """The runs of one mix, on a stack of their own: who bets in each, and how many batches the ceiling is taken from."""
 
+    lanes: Lanes
     crowd: Crowd
     ceiling_batches: int
 
-
-@dataclass(frozen=True)
-class Stage:
-    """Runs one after the other on one stack."""
-
-    name: str
-    lanes: Lanes
-    plans: tuple[Plan, ...]
+    def crowds(self) -> list[Crowd]:
+        """Who bets in each run: the same players, on other bets."""
+        return [replace(self.crowd, name=f"{self.crowd.name}-{number}") for number in range(1, ROUNDS + 1)]
 
     def deposits(self) -> dict[str, int]:
         """What each player needs, in lamports, to bear the loss of all of his bets."""
         needed = Counter[str]()
-        for plan in self.plans:
-            needed.update(plan.crowd.deposits())
+        for crowd in self.crowds():
+            needed.update(crowd.deposits())
         return dict(needed)
 
 
 FULL: Final = (
-    Stage("few", ONE_LANE, (Plan(Crowd("few", Mix.FEW, bets=25_000, players=32), ceiling_batches=12),)),
-    Stage(
-        "many",
-        MANY_LANES,
-        (
-            Plan(Crowd("zipf", Mix.ZIPF, bets=16_000, players=10_000), ceiling_batches=24),
-            Plan(Crowd("distinct", Mix.DISTINCT, bets=15_000, players=10_000), ceiling_batches=32),
-        ),
-    ),
+    Plan(ONE_LANE, Crowd("few", Mix.FEW, bets=25_000, players=32), ceiling_batches=12),
+    Plan(MANY_LANES, Crowd("zipf", Mix.ZIPF, bets=16_000, players=10_000), ceiling_batches=24),
+    Plan(MANY_LANES, Crowd("distinct", Mix.DISTINCT, bets=15_000, players=10_000), ceiling_batches=32),
 )
+TWO_LANES: Final = replace(MANY_LANES, lanes=2)
 QUICK: Final = (
-    Stage("few", ONE_LANE.quick, (Plan(Crowd("few", Mix.FEW, bets=4_000, players=32), ceiling_batches=2),)),
-    Stage(
-        "many",
-        replace(MANY_LANES, lanes=2).quick,
-        (
-            Plan(Crowd("zipf", Mix.ZIPF, bets=1_200, players=500), ceiling_batches=4),
-            Plan(Crowd("distinct", Mix.DISTINCT, bets=1_000, players=500), ceiling_batches=4),
-        ),
-    ),
+    Plan(ONE_LANE.quick, Crowd("few", Mix.FEW, bets=4_000, players=32), ceiling_batches=2),
+    Plan(TWO_LANES.quick, Crowd("zipf", Mix.ZIPF, bets=1_200, players=500), ceiling_batches=4),
+    Plan(TWO_LANES.quick, Crowd("distinct", Mix.DISTINCT, bets=1_000, players=500), ceiling_batches=4),
 )
 
 
 class MixRate(BaseModel):
-    """What one mix of traffic came to. Bets a second but for the `ratio`. `cpu_seconds`: by process, of the whole run.
+    """What one run of a mix of traffic came to. Bets a second but for the `ratio`. `cpu_seconds`: by process, of the whole run.
 
     `placing_seconds`: until the last bet was acknowledged; `seconds`: until the last was Confirmed.
     """
@@ -118,50 +106,58 @@ class MixRate(BaseModel):
 
 
 class Rates(BaseModel):
-    """Of every mix."""
+    """`mixes`: of every mix, the run of median ratio. `ratios`: of every run, by mix."""
 
     model_config = ConfigDict(frozen=True)
 
     mixes: list[MixRate]
+    ratios: dict[Mix, list[float]]
     audit: Audit
 
 
 async def measure(where: Where, progress: Progress, *, quick: bool) -> Rates:
-    """Each stage on a stack of its own. Raises `NotSettled`, `CroupierError`, `ChildFailed`."""
-    stages = [await _stage(where, stage, progress) for stage in (QUICK if quick else FULL)]
-    return Rates(
-        mixes=[rate for rates in stages for rate in rates.mixes], audit=together([rates.audit for rates in stages])
-    )
+    """Each mix on a stack of its own. Raises `NotSettled`, `CroupierError`, `ChildFailed`."""
+    mixes: list[MixRate] = []
+    ratios: dict[Mix, list[float]] = {}
+    audits: list[Audit] = []
+    for plan in QUICK if quick else FULL:
+        rates, found = await _measure(where, plan, progress)
+        mixes.append(sorted(rates, key=lambda rate: rate.ratio)[ROUNDS // 2])
+        ratios[plan.crowd.mix] = [rate.ratio for rate in rates]
+        audits.append(found)
+    return Rates(mixes=mixes, ratios=ratios, audit=together(audits))
 
 
-async def _stage(where: Where, stage: Stage, progress: Progress) -> Rates:
+async def _measure(where: Where, plan: Plan, progress: Progress) -> tuple[list[MixRate], Audit]:
     rates: list[MixRate] = []
     refused: list[str] = []
     so_far = 0
-    async with bench_stack(where, f"end-to-end-{stage.name}", stage.lanes, progress) as running:
-        await running.fund(stage.deposits(), progress)
-        for plan in stage.plans:
-            so_far += plan.crowd.bets
-            flood = Flood()
-            rates.append(await _run(running, where, plan, flood, so_far, progress))
-            refused += flood.refused
+    async with bench_stack(where, f"end-to-end-{plan.crowd.name}", plan.lanes, progress) as running:
+        await running.fund(plan.deposits(), progress)
+        async with _ceiling(where, plan) as ceiling:
+            for crowd in plan.crowds():
+                so_far += crowd.bets
+                flood = Flood()
+                rates.append(await _run(running, crowd, ceiling, flood, so_far, progress))
+                refused += flood.refused
         found = await audit(running, so_far)
-    return Rates(mixes=rates, audit=found.model_copy(update={"differences": [*refused, *found.differences]}))
+    return rates, found.model_copy(update={"differences": [*refused, *found.differences]})
 
 
-async def _run(running: BenchStack, where: Where, plan: Plan, flood: Flood, so_far: int, progress: Progress) -> MixRate:
+async def _run(
+    running: BenchStack, crowd: Crowd, ceiling: "_Ceiling", flood: Flood, so_far: int, progress: Progress
+) -> MixRate:
     """`so_far`: how many bets will be settled in the end, those of runs before included."""
-    crowd, name = plan.crowd, f"end to end, {plan.crowd.mix}"
-    async with _ceiling(where, running.lanes, plan) as ceiling:
-        ceilings = await ceiling(f"{name}: prover before", progress)
-        usage = Usage(running.process_ids)
-        placing = asyncio.create_task(flood.place(running, crowd.stream()))
-        try:
-            await settled(running, so_far, placing, lambda part: progress(name, part))
-        finally:
-            placing.cancel()
-        used = usage.since()
-        ceilings += await ceiling(f"{name}: prover after", progress)
+    name = f"end to end, {crowd.name}"
+    ceilings = await ceiling(f"{name}: prover before", progress)
+    usage = Usage(running.process_ids)
+    placing = asyncio.create_task(flood.place(running, crowd.stream()))
+    try:
+        await settled(running, so_far, placing, lambda part: progress(name, part))
+    finally:
+        placing.cancel()
+    used = usage.since()
+    ceilings += await ceiling(f"{name}: prover after", progress)
     batches = books.settled_batches(running.journal, f"{crowd.name}-")
     rate = steady_window([(batch.confirmed_at, batch.bets) for batch in batches]).rate
     return MixRate(
@@ -183,9 +179,9 @@ async def _run(running: BenchStack, where: Where, plan: Plan, flood: Flood, so_f
 class _Ceiling:
     """The prover alone on the plan's traffic."""
 
-    def __init__(self, groth16: Groth16Prover, lanes: Lanes, plan: Plan) -> None:
+    def __init__(self, groth16: Groth16Prover, plan: Plan) -> None:
         self._groth16 = groth16
-        self._batches = prover.statements(plan.crowd, lanes, plan.ceiling_batches)
+        self._batches = prover.statements(plan.crowd, plan.lanes, plan.ceiling_batches)
 
     async def __call__(self, what: str, progress: Progress) -> list[float]:
         rates: list[float] = []
@@ -197,10 +193,10 @@ class _Ceiling:
 
 
 @asynccontextmanager
-async def _ceiling(where: Where, lanes: Lanes, plan: Plan) -> AsyncGenerator[_Ceiling]:
-    with closing(Groth16Prover(where.keys, lanes.shapes, prover.THREADS)) as groth16:
+async def _ceiling(where: Where, plan: Plan) -> AsyncGenerator[_Ceiling]:
+    with closing(Groth16Prover(where.keys, plan.lanes.shapes, prover.THREADS)) as groth16:
         await groth16.load()
-        yield _Ceiling(groth16, lanes, plan)
+        yield _Ceiling(groth16, plan)
 
 
 def show(console: Console, rates: Rates) -> None:
@@ -227,6 +223,8 @@ def show(console: Console, rates: Rates) -> None:
     console.print(table)
     for rate in rates.mixes:
         used = ", ".join(f"{name} {seconds:.1f}" for name, seconds in rate.cpu_seconds.items())
+        ratios = ", ".join(f"{ratio:.3f}" for ratio in rates.ratios[rate.mix])
         console.print(
-            f"{rate.mix}: all settled after {rate.seconds:.1f} s; CPU seconds: {used}; {sum(rate.cpu_seconds.values()):.1f} in all"
+            f"{rate.mix}: ratios of all runs {ratios}; all settled after {rate.seconds:.1f} s; CPU seconds: {used};"
+            f" {sum(rate.cpu_seconds.values()):.1f} in all"
         )

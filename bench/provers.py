@@ -49,9 +49,8 @@ async def measure(where: Where, progress: Progress, *, quick: bool) -> ProverRat
     snarkjs.ensure_installed()
     rounds = QUICK_ROUNDS if quick else ROUNDS
     batches = {
-        plan.crowd.mix: prover.statements(plan.crowd, stage.lanes, plan.ceiling_batches)
-        for stage in (QUICK if quick else FULL)
-        for plan in stage.plans
+        plan.crowd.mix: prover.statements(plan.crowd, plan.lanes, plan.ceiling_batches)
+        for plan in (QUICK if quick else FULL)
     }
     shapes = tuple({statement.shape: None for mix in batches.values() for statement in mix})
     make_keys(where.keys, shapes, progress)

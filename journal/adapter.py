@@ -157,6 +157,10 @@ class SqlJournal:
         async with self._database.read_once() as connection:
             return await reading.bets_of(connection, batch_id)
 
+    async def claimed_bets(self, batch_id: str) -> int:
+        async with self._database.read_once() as connection:
+            return await reading.claimed_bets(connection, batch_id)
+
     async def slots(self, batch_id: str) -> list[PlayerSlot]:
         """The players' slots in the batch's recorded statement, in order; empty without one."""
         async with self._database.read_once() as connection:

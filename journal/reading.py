@@ -36,6 +36,12 @@ MAX_ROWS_PER_READ: Final = 1_000
 DELTA: Final = case((bets.c.guess == bets.c.outcome, bets.c.stake), else_=-bets.c.stake)
 """What a bet changes in its player's vault, in lamports: `Bet.delta` in SQL."""
 
+_CLAIMED_BETS: Final = (
+    select(func.count())
+    .select_from(bets)
+    .where(bets.c.batch_id == bindparam("batch_id"), bets.c.status == BetStatus.CLAIMED)
+)
+
 _ATTEMPTS: Final = (
     select(attempts)
     .select_from(batches.outerjoin(attempts))
@@ -62,6 +68,10 @@ async def bet(connection: AsyncConnection, bet_id: str) -> BetRecord | None:
 async def bets_of(connection: AsyncConnection, batch_id: str) -> list[BetRecord]:
     rows = await connection.execute(BETS_OF_BATCH, {"batch_id": batch_id})
     return [bet_record_of(row) for row in rows.mappings()]
+
+
+async def claimed_bets(connection: AsyncConnection, batch_id: str) -> int:
+    return int(await connection.scalar(_CLAIMED_BETS, {"batch_id": batch_id}) or 0)
 
 
 async def attempts_of(connection: AsyncConnection, batch_id: str) -> list[SignedAttempt]:

@@ -4,6 +4,7 @@ It must never send what its caller has not made durable first (so `sign` sends n
 attempt that it cannot land unless the finalized chain proves it: that would pay twice.
 """
 
+import asyncio
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
@@ -22,7 +23,15 @@ from ledger.nodes import Doubted
 from ledger.program_errors import ProgramError
 from ledger.reading import PROVISION_REMEDY, ProgramReader
 from ledger.recent import Recent
-from ledger.rpc import INVALID_PARAMS, READ_COMMITMENT, Blockhash, ConfirmedAt, RequestRefused, RpcClient
+from ledger.rpc import (
+    INVALID_PARAMS,
+    READ_COMMITMENT,
+    Blockhash,
+    ConfirmedAt,
+    RequestRefused,
+    RpcClient,
+    SignatureStatus,
+)
 from ledger.statuses import has_landed
 from ledger.transactions import (
     MAX_COMPUTE_UNITS,
@@ -176,13 +185,26 @@ class SolanaLedger(ProgramReader):
             refuse=lambda failure: self._refusal(statement, failure),
         ).verdict()
 
-    async def sight(self, attempts: Sequence[SignedAttempt], *, at_finality: bool = False) -> Sighting:
+    async def sight(
+        self, attempts: Sequence[SignedAttempt], *, at_finality: bool = False, while_seen: float = 0.0
+    ) -> Sighting:
         """See the port."""
         commitment = "finalized" if at_finality else self._commitment
-        known = [status for status in await self._watch.statuses([a.signature for a in attempts]) if status is not None]
-        if any(status.err is not None or has_landed(status, commitment) for status in known):
-            return Sighting.DECIDED
-        return Sighting.SEEN if known else Sighting.UNSEEN
+
+        def sighting(statuses: Sequence[SignatureStatus | None]) -> Sighting:
+            known = [status for status in statuses if status is not None]
+            if any(status.err is not None or has_landed(status, commitment) for status in known):
+                return Sighting.DECIDED
+            return Sighting.SEEN if known else Sighting.UNSEEN
+
+        def is_news(statuses: Sequence[SignatureStatus | None]) -> bool:
+            return not while_seen or sighting(statuses) is not Sighting.SEEN
+
+        try:
+            async with asyncio.timeout(while_seen or None):
+                return sighting(await self._watch.statuses([a.signature for a in attempts], is_news))
+        except TimeoutError:
+            return Sighting.SEEN
 
     async def _raise_refusal(self, node: RpcClient, statement: Statement, failure: Failure) -> NoReturn:
         """Raises what a failed simulation means, having looked at the chain where its code leaves that open."""

@@ -98,8 +98,13 @@ class Ledger(LedgerReader, Protocol):
         """
         ...
 
-    async def sight(self, attempts: Sequence[SignedAttempt], *, at_finality: bool = False) -> Sighting:
-        """What a node shows of them at its next look, a moment later: whether `judge` is worth its price. Never fails."""
+    async def sight(
+        self, attempts: Sequence[SignedAttempt], *, at_finality: bool = False, while_seen: float = 0.0
+    ) -> Sighting:
+        """What a node shows of them at its next look, a moment later: whether `judge` is worth its price. Never fails.
+
+        `while_seen`: as long as it shows them undecided, it may take so many seconds to answer.
+        """
         ...
 
 
@@ -297,6 +302,10 @@ class Journal(Protocol):
 
     async def unknown(self, batch_ids: Sequence[str]) -> list[str]:
         """Those of `batch_ids` that were never claimed."""
+        ...
+
+    async def claimed_bets(self, batch_id: str) -> int:
+        """How many bets the batch has to settle: those that are neither rejected nor settled."""
         ...
 
     async def bets_of(self, batch_id: str) -> list[BetRecord]:

@@ -70,7 +70,9 @@ def measured(audit: Audit = SOUND) -> Measured:
             for players in (20, 56)
         ],
         end_to_end=Rates(
-            mixes=[rate(Mix.FEW, 450, 0.65), rate(Mix.ZIPF, 250, 0.62), rate(Mix.DISTINCT, 140, 0.55)], audit=SOUND
+            mixes=[rate(Mix.FEW, 450, 0.65), rate(Mix.ZIPF, 250, 0.62), rate(Mix.DISTINCT, 140, 0.55)],
+            ratios={Mix.FEW: [0.65, 0.7, 0.6], Mix.ZIPF: [0.61, 0.62, 0.63], Mix.DISTINCT: [0.55, 0.5, 0.6]},
+            audit=SOUND,
         ),
         intake=IntakeRate(bets=25_000, seconds=10, acknowledged_bets_per_s=2_500, audit=audit),
         lone_bet=LoneBet(

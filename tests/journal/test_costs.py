@@ -47,7 +47,7 @@ async def test_no_call_on_a_batchs_way_asks_the_database_twice_for_the_same(data
     # The lock, the last transition, the new one, the status.
     transition = 4
     assert await asked(journal.record_transition(batch, step(1, BatchStatus.PROVING))) == transition
-    assert await asked(journal.bets_of(batch)) == 1
+    assert await asked(journal.claimed_bets(batch)) == 1
     assert await asked(journal.record_transition(batch, step(2, BatchStatus.PROVED))) == transition
     # The lock, the bets, the slots, the figures.
     assert await asked(journal.record_statement(batch, of_batch, proof(of_batch))) == 4

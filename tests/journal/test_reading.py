@@ -40,6 +40,7 @@ async def test_what_is_not_there_is_none_or_empty(journal: SqlJournal) -> None:
     assert await journal.bet("no\0body\ud800") is None
     assert await journal.batch("settlement-0-none") is None
     assert await journal.bets_of("settlement-0-none") == []
+    assert await journal.claimed_bets("settlement-0-none") == 0
     assert await journal.batches(LANE, 0, 10) == []
     assert await journal.players_waiting(LANE, 10, []) == []
     assert await journal.rejections(10) == []

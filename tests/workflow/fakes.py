@@ -289,7 +289,13 @@ class FakeLedger:
             raise newest.error
         return Verdict(standing=Standing.NONE_LIVE)
 
-    async def sight(self, attempts: Sequence[SignedAttempt], *, at_finality: bool = False) -> Sighting:
+    async def sight(
+        self,
+        attempts: Sequence[SignedAttempt],
+        *,
+        at_finality: bool = False,
+        while_seen: float = 0.0,  # noqa: ARG002
+    ) -> Sighting:
         """Always worth a verdict: what is decided is the judge's."""
         del attempts, at_finality
         await asyncio.sleep(LOOK_SECONDS)
