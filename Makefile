@@ -24,7 +24,7 @@ test-slow: .venv/development ceremony/node_modules/.installed  ## the rehearsal 
 chaos: .venv/embedded  ## kill and break everything while bets are placed, then judge; ARGS="--json FILE --seed N --kills N --bets N --minutes N"
 	$(BIN)/python -m chaos $(ARGS)
 
-bench: .venv/development  ## how fast and at what cost, in some 25 minutes on an idle machine; ARGS="--json FILE --only PART --quick"
+bench: .venv/development  ## how fast and at what cost, in some 35 minutes on an idle machine; ARGS="--json FILE --only PART --quick"
 	$(BIN)/python -m bench $(ARGS)
 
 check: .venv/development  ## format, lint, strict types

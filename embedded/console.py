@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from typing import Final
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -9,6 +10,9 @@ from rich.table import Table
 
 from embedded.stack import Stack
 from operations.provisioning import Progress as Report
+
+REFRESHES_PER_SECOND: Final = 2
+"""Of all that is shown: ten, as by default, take a fiftieth of a core from what is shown."""
 
 
 @contextmanager
@@ -20,7 +24,7 @@ def shown_progress(console: Console) -> Generator[Report]:
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=console) as progress:
+    with Progress(*columns, console=console, refresh_per_second=REFRESHES_PER_SECOND) as progress:
         tasks: dict[str, Callable[[float], None]] = {}
 
         def report(what: str, part: float) -> None:

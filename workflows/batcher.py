@@ -71,6 +71,12 @@ MAX_BETS_STARTING: Final = 512
 EVENTS_WITHOUT_UPDATE: Final = 20
 """After so many events a lane counts as one that gets no updates."""
 
+UPDATES_AFTER_ENDS: Final = 2
+"""The second update after a batch has ended is the moment to continue as new."""
+
+URGENT: Final = 1.2
+"""So much longer than it should be, a run no longer waits for that moment."""
+
 FIRST_INHERITED_PAUSE: Final = timedelta(seconds=10)
 LONGEST_INHERITED_PAUSE: Final = timedelta(minutes=10)
 """After which it is asked about batches that another run has started: soon at first, for one may have ended unheard, then more rarely."""
@@ -160,6 +166,7 @@ class Batcher:
         self._begun = request.begun or workflow.info().workflow_start_time
         self._length = RunLength()
         self._updated_at, self._events_at_update = 0, 0
+        self._updates_since_end = 0
         self._trouble: dict[str, str] = {}
         self._shown_state: LaneState | None = None
         self._unread = ""
@@ -207,6 +214,7 @@ class Batcher:
     def place_bets(self, bets: Any) -> list[BetOutcome]:
         """Takes many bets as JSON; each is answered by itself: accepted, duplicate or rejected with its reason."""
         self._length.add_update()
+        self._updates_since_end += 1
         self._updated_at, self._events_at_update = workflow.info().get_current_history_length(), self._length.events
         return [self._take(bet, sent_as=bet) for bet in bets]
 
@@ -536,6 +544,7 @@ class Batcher:
     def _note_ended(self, settlement_id: str, settlement: asyncio.Task[Any]) -> None:
         """One that has failed keeps its slot: somebody must start it again, and it will be watched as those of the run before are."""
         self._own.discard(settlement_id)
+        self._updates_since_end = 0
         if not settlement.cancelled() and settlement.exception() is None:
             self._free_slot(settlement_id)
 
@@ -878,19 +887,24 @@ class Batcher:
 
     def _should_continue_as_new(self) -> bool:
         length, bound = self._length, self._settings.continue_as_new_after_events or run_length.MAX_EVENTS
-        is_long = length.events >= bound or length.size >= run_length.MAX_BYTES
+        share = max(length.events / bound, length.size / run_length.MAX_BYTES)
         # The next run would begin with the first page of what this one hears, and might never come to the last.
-        is_due = is_long and not self._hearing and self._is_quiet()
+        is_due = share >= 1 and not self._hearing and self._is_quiet(is_urgent=share >= URGENT)
         return is_due or length.signals >= MAX_SIGNALS_PER_RUN
 
-    def _is_quiet(self) -> bool:
-        """Whether clients wait for the answers of this very task, so that of them nothing comes in before it is done.
+    def _is_quiet(self, *, is_urgent: bool) -> bool:
+        """Whether nothing is likely to come in before this very task is done.
 
         Temporal refuses to continue as new what something has come in for meanwhile. The task is then tried again from the beginning of
-        the history, which takes so long that more has come in. Where there are no updates, one moment is as good as another.
+        the history, which takes so long that more has come in. Clients send nothing while they wait for the answers that a task gives;
+        and batches, whose transactions become final together, end together, so that a moment after some have ended none does. Where
+        there are no updates, one moment is as good as another.
         """
+        if self._length.events - self._events_at_update > EVENTS_WITHOUT_UPDATE:
+            return True
         is_this_task = workflow.info().get_current_history_length() == self._updated_at
-        return is_this_task or self._length.events - self._events_at_update > EVENTS_WITHOUT_UPDATE
+        is_after_ends = not self._own or self._updates_since_end == UPDATES_AFTER_ENDS
+        return is_this_task and (is_after_ends or is_urgent)
 
     def _show(self) -> None:
         lane_state = self._lane_state()
