@@ -233,12 +233,8 @@ class Casino:
         """
 
         async def is_closed() -> bool:
-            try:
-                return (await handle.describe()).status is not WorkflowExecutionStatus.RUNNING
-            except RPCError as error:
-                if error.status is RPCStatusCode.NOT_FOUND:
-                    return False  # A lane has answered for its bets before it has started their batch.
-                raise
+            described = await _if_started(handle.describe())
+            return described is not None and described.status is not WorkflowExecutionStatus.RUNNING
 
         await self.after_time(is_closed)
         with self.env.auto_time_skipping_disabled():
@@ -252,12 +248,8 @@ class Casino:
         """Waits, without letting time be skipped, until the batch of `bets` has this status."""
 
         async def reached() -> bool:
-            try:
-                return (await self.batch_status(bets, lane)).status is status
-            except RPCError as error:
-                if error.status is RPCStatusCode.NOT_FOUND:
-                    return False  # A lane has answered for its bets before it has started their batch.
-                raise
+            answer = await _if_started(self.batch_status(bets, lane))
+            return answer is not None and answer.status is status
 
         await self.soon(reached)
 
@@ -396,6 +388,16 @@ async def open_casino(
         async with casino.at_work(cached_workflows) if at_work else nullcontext():
             yield casino
         assert ledger.total == ledger.supply, "the chain has lost or found lamports"
+
+
+async def _if_started(asked: Awaitable[T]) -> T | None:
+    """A workflow's answer; None if there is none yet: a lane has answered for its bets before it has started their batch."""
+    try:
+        return await asked
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            return None
+        raise
 
 
 def _new_ledger() -> FakeLedger:
